@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Rust core: keys, ciphers, confinement and the data path.
+
+Secrets are opaque: a :class:`Secret` can be made, combined, derived from, compared and erased, but
+not read. Its bytes live in secret memory (``memfd_secret`` where the kernel has it), and every
+computation on them runs on a stack that lies in secret memory too, and is wiped afterwards.
+"""
+
+from collections.abc import Sequence
+from typing import Final, final
+
+MAX_PASSPHRASE_BYTES: Final[int]
+"""Longest passphrase or key file that is read, in bytes."""
+
+@final
+class Secret:
+    """Bytes that Python cannot see.
+
+    An erased secret raises :class:`strongroom.errors.InternalError` on every use. There is no way
+    to read, print, copy or pickle one.
+    """
+
+    @staticmethod
+    def random(length_bytes: int) -> Secret:
+        """Return fresh random bytes from the kernel (1 to 4096 of them)."""
+
+    @staticmethod
+    def random_recovery_key() -> Secret:
+        """Return a fresh recovery key: 256 random bits as 71 ASCII characters.
+
+        64 modhex digits in eight groups of eight, joined by dashes, the form that
+        systemd-cryptenroll prints; the characters themselves are the passphrase.
+        """
+
+    @property
+    def length_bytes(self) -> int:
+        """Length in bytes; 0 once erased."""
+
+    def equals(self, other: Secret) -> bool:
+        """Compare in constant time; secrets of different lengths are unequal."""
+
+    def erase(self) -> None:
+        """Overwrite the bytes and release them. Doing it twice is allowed."""
+
+    def seal_to(self, public_key: bytes, *, info: bytes, aad: bytes) -> tuple[bytes, bytes]:
+        """Encrypt the bytes to an HPKE public key.
+
+        Suite: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20Poly1305, base mode.
+
+        Returns:
+            ``(encapsulated_key, ciphertext)``: 32 bytes, and the secret's length plus 16.
+
+        Raises:
+            FormatError: ``public_key`` is not a valid X25519 point.
+
+        Spec: RFC 9180, 6.1.
+        """
+
+def read_secret_file(fd: int) -> Secret:
+    """Read a passphrase from a file or pipe until its end; one trailing newline is dropped.
+
+    The bytes go from the kernel straight into secret memory.
+
+    Raises:
+        PassphraseInputError: Reading failed, or more than :data:`MAX_PASSPHRASE_BYTES` came.
+        EmptyPassphraseError: Nothing is left after dropping the newline.
+    """
+
+def read_secret_line(fd: int) -> Secret:
+    """Read one line, as typed at a terminal; the newline is dropped.
+
+    Raises:
+        PassphraseInputError: End of file before a newline with nothing read, or too long.
+        EmptyPassphraseError: The line is empty.
+    """
+
+@final
+class HpkeReceiver:
+    """One key pair that opens what was sealed to it. The private key lives in secret memory.
+
+    Spec: RFC 9180, base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20Poly1305.
+    """
+
+    def __init__(self) -> None:
+        """Generate a fresh key pair."""
+
+    @property
+    def public_key(self) -> bytes:
+        """The public key, 32 bytes."""
+
+    def open(self, encapsulated_key: bytes, ciphertext: bytes, *, info: bytes, aad: bytes) -> Secret:
+        """Open once: the private key is erased whether or not it succeeds.
+
+        Raises:
+            FormatError: The message was not sealed to this key with this ``info`` and ``aad``, or
+                the receiver has been used already.
+        """
+
+    def open_to_fd(
+        self, encapsulated_key: bytes, ciphertext: bytes, *, info: bytes, aad: bytes, fd: int
+    ) -> None:
+        """Open once and write the bytes and a newline to ``fd``, without making a Python object.
+
+        For the one secret that people must see: the recovery key, in the client's process.
+
+        Raises:
+            FormatError: As :meth:`open`.
+            PlatformError: Writing failed.
+        """
+
+    def erase(self) -> None:
+        """Erase the private key."""
+
+def pbkdf2(
+    passphrase: Secret, salt: bytes, *, hash_name: str, iterations: int, length_bytes: int
+) -> Secret:
+    """Derive a key with PBKDF2-HMAC; ``hash_name`` is sha1, sha224, sha256, sha384 or sha512.
+
+    Releases the GIL.
+
+    Spec: RFC 8018, 5.2.
+    """
+
+def argon2(
+    passphrase: Secret,
+    salt: bytes,
+    *,
+    variant: str,
+    memory_kib: int,
+    iterations: int,
+    lanes: int,
+    length_bytes: int,
+) -> Secret:
+    """Derive a key with ``argon2i`` or ``argon2id`` version 1.3, all lanes in parallel.
+
+    Releases the GIL. The work area is ordinary memory, kept out of core dumps and wiped.
+
+    Raises:
+        LimitError: A parameter is outside Argon2's own limits.
+        PlatformError: There is not enough memory.
+
+    Spec: RFC 9106.
+    """
+
+def hkdf_sha256(shares: Sequence[Secret], *, salt: bytes, info: bytes, length_bytes: int) -> Secret:
+    """Combine shares into one key: HKDF-SHA256 over each share behind its 8-byte big-endian length.
+
+    Spec: RFC 5869.
+    """
+
+def volume_key_digest(
+    volume_key: Secret, salt: bytes, *, hash_name: str, iterations: int, length_bytes: int
+) -> bytes:
+    """Return the PBKDF2 digest of a volume key, which is public. Spec: LUKS2 3.2.4."""
+
+def volume_key_matches(
+    volume_key: Secret, digest: bytes, salt: bytes, *, hash_name: str, iterations: int
+) -> bool:
+    """Tell in constant time whether a volume key has this digest.
+
+    The caller has checked the key's length: HMAC pads short keys with zeros, so the digest alone
+    does not fix it.
+    """
+
+def keyslot_open(
+    area: bytes,
+    slot_key: Secret,
+    *,
+    cipher: str,
+    volume_key_bytes: int,
+    stripes: int,
+    hash_name: str,
+) -> Secret:
+    """Decrypt a keyslot area and merge its stripes into a candidate volume key.
+
+    ``cipher`` is ``aes-xts-plain64`` or ``aes-cbc-essiv:sha256``, over 512-byte sectors numbered
+    from zero. The result is unverified until :func:`volume_key_matches` says yes.
+
+    Raises:
+        FormatError: Sizes do not fit together.
+        UnsupportedCipherError: Any other cipher, the null cipher included.
+
+    Spec: LUKS2 3.2.3; LUKS1 on-disk format 2.4 (anti-forensic splitter).
+    """
+
+def keyslot_seal(
+    volume_key: Secret, slot_key: Secret, *, cipher: str, stripes: int, hash_name: str
+) -> bytes:
+    """Split a volume key and encrypt it: the bytes of a keyslot area, a multiple of 512.
+
+    ``cipher`` is ``aes-xts-plain64``.
+    """
+
+@final
+class Volume:
+    """An unlocked data segment over an open file descriptor, which is duplicated."""
+
+    def __init__(
+        self,
+        image_fd: int,
+        volume_key: Secret,
+        *,
+        cipher: str,
+        segment_offset_bytes: int,
+        segment_size_bytes: int,
+        sector_size_bytes: int,
+        iv_tweak: int,
+        read_only: bool,
+        discard: bool,
+    ) -> None:
+        """Take a copy of the key and of the descriptor.
+
+        ``cipher`` is ``aes-xts-plain64`` (32 or 64-byte key) or ``aes-cbc-essiv:sha256`` (read
+        only). ``iv_tweak`` is in 512-byte sectors. Without ``discard`` a trim is accepted and
+        ignored, as it only hints.
+
+        Raises:
+            UnsupportedCipherError: Another cipher, or writing with ``aes-cbc-essiv:sha256``.
+            BoundsError: The geometry is not on the sector grid.
+        """
+
+    def read(self, offset_bytes: int, length_bytes: int) -> bytes:
+        """Return plaintext, 1 MiB at most. For tests and for asking what a volume holds."""
+
+    def counters(self) -> dict[str, int]:
+        """Return running totals since opening.
+
+        ``read_bytes, written_bytes, reads, writes, flushes, trims, zeroes, errors, connections``
+        (connections: now open).
+        """
+
+    def flush(self) -> None:
+        """Make every acknowledged write durable.
+
+        Raises:
+            DiskError: The disk said no, now or at any earlier flush.
+        """
+
+    def close(self) -> None:
+        """Erase the key and release the descriptor. Doing it twice is allowed."""
+
+@final
+class NbdServer:
+    """Serves one volume over NBD, on threads that never hold the GIL."""
+
+    def __init__(self, volume: Volume, listener_fd: int, *, export_name: str) -> None:
+        """Take a listening stream socket, which is duplicated, and serve until :meth:`stop`."""
+
+    def stop(self) -> None:
+        """Stop accepting, finish requests in flight, close connections, join all threads."""
+
+def serve_nbd_connection(volume: Volume, connection_fd: int, *, export_name: str) -> None:
+    """Serve one connected stream socket until the client leaves. Releases the GIL."""
+
+@final
+class Measure:
+    """One measure of confinement, and whether the kernel granted it."""
+
+    @property
+    def name(self) -> str:
+        """Such as ``seccomp`` or ``network namespace``."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it is in force, as read back from the kernel where that is possible."""
+
+    @property
+    def detail(self) -> str:
+        """What exactly is in force, or why it is not."""
+
+def enter_namespaces() -> list[Measure]:
+    """Move the process into user, mount, network, IPC, UTS, cgroup and PID namespaces of its own.
+
+    The PID namespace holds the next child: fork, and let the parent leave. Needs a process with one
+    thread. Each namespace is tried and reported by itself.
+    """
+
+def confine() -> list[Measure]:
+    """Confine the process for good; nothing is undone.
+
+    Core limit 0, not dumpable, no new privileges, all capabilities dropped, Landlock without any
+    path or port, and a seccomp allow-list that has neither open nor socket nor exec.
+    """
+
+def secret_memory() -> Measure:
+    """Tell what secrets are kept in: ``memfd_secret``, or the weaker locked memory."""
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when the thread that started it ends."""
+
+def adopt_orphans() -> None:
+    """Make this process the reaper of its orphaned descendants, so that it can wait for them."""
+
+def cipher_backend() -> str:
+    """Name the AES implementation in use: ``vaes-avx512``, ``aes-ni`` or ``portable``."""
+
+def selftest() -> list[tuple[str, bool]]:
+    """Run the known-answer tests of the core; each is a name and whether it passed."""

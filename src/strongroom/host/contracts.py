@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the command line asks of the host, and what it gets back.
+
+Values only: no behaviour, no secrets. Every result is a frozen dataclass whose fields are the
+``--json`` output of its command, so renaming one is a breaking change.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from strongroom._core import Secret
+
+Attachment = Literal["auto", "nbd", "ublk", "fuse", "none"]
+
+
+class PassphraseSource(Protocol):
+    """Where a passphrase comes from: a terminal, a file, standard input."""
+
+    def read(self, prompt: str, *, confirm: bool) -> Secret:
+        """Return one passphrase; ``confirm`` asks twice where a person types.
+
+        Raises:
+            SecretError: None could be read, it is empty, or the two differ.
+        """
+
+
+class Reporter(Protocol):
+    """Where progress and notices go while a long operation runs."""
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Say how far a stage is; ``total`` 0 means that the end is not known."""
+
+    def notice(self, text: str) -> None:
+        """Say something that the operator should know and that is not an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReference:
+    """An image file or block device, and its detached header if it has one."""
+
+    path: Path
+    header: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KdfChoice:
+    """How a new keyslot derives its key; ``None`` means measured on this machine for 2 seconds."""
+
+    algorithm: Literal["argon2id", "argon2i", "pbkdf2"] = "argon2id"
+    memory_kib: int | None = None
+    iterations: int | None = None
+    lanes: int | None = None
+    hash_name: str = "sha256"
+
+
+@dataclass(frozen=True, slots=True)
+class FormatRequest:
+    """A new volume. ``size_bytes`` creates the image file, which must not exist yet."""
+
+    image: ImageReference
+    kdf: KdfChoice
+    size_bytes: int | None = None
+    sector_size_bytes: int = 4096
+    key_bits: Literal[256, 512] = 512
+    factors: tuple[str, ...] = ("passphrase",)
+    label: str = ""
+    sparse: bool = False
+    force: bool = False
+    recovery_fd: int | None = None
+    """Where the recovery key is written, by the kernel, once; ``None`` makes none."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormatResult:
+    """What ``format`` made."""
+
+    image: str
+    uuid: str
+    cipher: str
+    key_bits: int
+    sector_size_bytes: int
+    data_offset_bytes: int
+    data_size_bytes: int
+    keyslots: tuple[int, ...]
+    recovery_keyslot: int | None
+    kdf: dict[str, int | str]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """A volume to open under a name."""
+
+    image: ImageReference
+    name: str
+    attach: Attachment = "auto"
+    read_only: bool = False
+    discard: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OpenResult:
+    """A volume that is open. ``device`` is ``None`` when it is attached to nothing."""
+
+    name: str
+    image: str
+    socket: str
+    uri: str
+    device: str | None
+    attach: str
+    attach_reason: str
+    read_only: bool
+    host_pid: int
+    enclave_pid: int
+    size_bytes: int
+    sector_size_bytes: int
+    keyslot: int
+    notices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureResult:
+    """One measure of confinement."""
+
+    name: str
+    active: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class StatusResult:
+    """Everything about an open volume that is not secret."""
+
+    name: str
+    image: str
+    state: str
+    uuid: str
+    socket: str
+    uri: str
+    device: str | None
+    attach: str
+    read_only: bool
+    discard: bool
+    host_pid: int
+    enclave_pid: int
+    size_bytes: int
+    sector_size_bytes: int
+    cipher: str
+    cipher_backend: str
+    opened_at: str
+    uptime_seconds: float
+    tee: str
+    simulated: bool
+    confinement: tuple[MeasureResult, ...]
+    counters: dict[str, int]
+    rates: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedVolume:
+    """One line of ``list``."""
+
+    name: str
+    image: str
+    state: str
+    device: str | None
+    host_pid: int
+    enclave_pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyslotResult:
+    """One keyslot, without any secret."""
+
+    keyslot: int
+    kind: str
+    """``passphrase``, ``recovery``, ``unbound`` or the type of the token that uses it."""
+    priority: str
+    kdf: dict[str, int | str]
+    cipher: str
+    key_bits: int
+    area_offset_bytes: int
+    area_size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of ``doctor``: what was looked at, what was found, what mends it."""
+
+    topic: str
+    level: Literal["ok", "warning", "missing"]
+    found: str
+    mend: str
