@@ -1,0 +1,421 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every call that crosses the boundary, declared once.
+
+An **ecall** goes from the host into the enclave, an **ocall** from the enclave to the host. Each is
+a message class whose ``result`` names the class of its answer. Both proxies and both decoders come
+from these declarations; a call that is not in :data:`ECALLS` or :data:`OCALLS` does not exist.
+
+Neither side trusts the other's values: limits are in the types, and the enclave takes no answer of
+an ocall for true. Secrets cross only as :class:`Sealed` messages.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final, Generic, Literal, TypeVar
+
+from strongroom.boundary.schema import Descriptor, Items, Range, Size
+
+PROTOCOL_VERSION: Final = 1
+"""Raised with every incompatible change of this module."""
+
+MAX_TEXT_BYTES: Final = 1024
+"""Longest message, hint, name or label."""
+
+MAX_SECRET_BYTES: Final = 64 * 1024
+"""Longest passphrase, as :data:`strongroom._core.MAX_PASSPHRASE_BYTES`."""
+
+Text = Annotated[str, Size(0, MAX_TEXT_BYTES)]
+Name = Annotated[str, Size(1, 64)]
+Uuid = Annotated[str, Size(0, 40)]
+PublicKey = Annotated[bytes, Size(32, 32)]
+"""An X25519 public key."""
+Bytes64 = Annotated[int, Range(0, 2**63 - 1)]
+"""A count of bytes, or an offset in bytes."""
+Counter = Annotated[int, Range(0, 2**64 - 1)]
+SectorBytes = Annotated[int, Range(512, 4096)]
+KeyBits = Annotated[int, Range(128, 512)]
+KeyslotNumber = Annotated[int, Range(0, 31)]
+File = Annotated[int, Descriptor()]
+"""An open file descriptor; the receiver owns its copy."""
+
+Purpose = Literal["unlock", "format", "existing passphrase", "new passphrase"]
+"""What a sealed passphrase may be used for. It is part of what is authenticated."""
+
+KdfName = Literal["argon2id", "argon2i", "pbkdf2"]
+HashName = Literal["sha1", "sha224", "sha256", "sha384", "sha512"]
+
+ResultT_co = TypeVar("ResultT_co", covariant=True)
+
+
+class Call(Generic[ResultT_co]):
+    """A request; ``result`` is the class of its answer."""
+
+    __slots__ = ()
+    result: ClassVar[type[object]]
+
+
+# --- values ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """It worked, and there is nothing to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A passphrase, encrypted with HPKE to a key that the enclave made for one purpose.
+
+    ``info`` is ``strongroom/1 `` and the purpose; ``aad`` is the public key it was sealed to.
+
+    Spec: RFC 9180, base mode; ``spec/boundary.md``, "Sealed passphrases".
+    """
+
+    public_key: PublicKey
+    encapsulated_key: PublicKey
+    ciphertext: Annotated[bytes, Size(17, MAX_SECRET_BYTES + 16)]
+
+
+@dataclass(frozen=True, slots=True)
+class SealedReply:
+    """A recovery key, encrypted with HPKE to a key that the client made for this one answer.
+
+    ``info`` is ``strongroom/1 recovery key``; ``aad`` is the client's public key.
+    """
+
+    encapsulated_key: PublicKey
+    ciphertext: Annotated[bytes, Size(17, 512)]
+
+
+@dataclass(frozen=True, slots=True)
+class KdfParameters:
+    """How a new keyslot derives its key; ``None`` is measured inside the enclave."""
+
+    algorithm: KdfName
+    hash_name: HashName
+    memory_kib: Annotated[int, Range(8, 4 * 1024 * 1024)] | None
+    iterations: Annotated[int, Range(1, 2**32 - 1)] | None
+    lanes: Annotated[int, Range(1, 16)] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """One measure of confinement as the enclave found it."""
+
+    name: Text
+    active: bool
+    detail: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Keyslot:
+    """One keyslot, without any secret."""
+
+    number: KeyslotNumber
+    kind: Text
+    priority: Literal["ignore", "normal", "prefer"]
+    kdf: KdfName
+    kdf_hash: Text
+    kdf_iterations: Counter
+    kdf_memory_kib: Counter
+    kdf_lanes: Counter
+    cipher: Text
+    key_bits: Counter
+    area_offset_bytes: Bytes64
+    area_size_bytes: Bytes64
+
+
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    """One known-answer test."""
+
+    name: Text
+    passed: bool
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """Who the enclave is, and how it is confined. In ``process`` mode nobody vouches for this."""
+
+    protocol: Annotated[int, Range(1, 65535)]
+    version: Name
+    tee: Name
+    simulated: bool
+    cipher_backend: Name
+    confinement: Annotated[tuple[Confinement, ...], Items(32)]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """A fresh public key; its private half opens one message and is gone."""
+
+    public_key: PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFacts:
+    """What the header says, after all checks that need no key."""
+
+    uuid: Uuid
+    label: Text
+    cipher: Name
+    key_bits: KeyBits
+    sector_size_bytes: SectorBytes
+    data_offset_bytes: Bytes64
+    data_size_bytes: Bytes64
+    sequence_number: Counter
+    discard_allowed: bool
+    keyslots: Annotated[tuple[Keyslot, ...], Items(32)]
+    notices: Annotated[tuple[Text, ...], Items(64)]
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderDump:
+    """The header without secrets, as JSON text."""
+
+    json: Annotated[str, Size(2, 512 * 1024)]
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A new volume."""
+
+    uuid: Uuid
+    cipher: Name
+    key_bits: KeyBits
+    sector_size_bytes: SectorBytes
+    data_offset_bytes: Bytes64
+    data_size_bytes: Bytes64
+    keyslots: Annotated[tuple[Keyslot, ...], Items(32)]
+    recovery_keyslot: KeyslotNumber | None
+    recovery_key: SealedReply | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unlocked:
+    """The volume key is in the enclave."""
+
+    keyslot: KeyslotNumber
+
+
+@dataclass(frozen=True, slots=True)
+class KeyslotWritten:
+    """A keyslot was added or changed; ``recovery_key`` when the enclave made its secret."""
+
+    keyslot: Keyslot
+    recovery_key: SealedReply | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Running totals since the volume was unlocked."""
+
+    read_bytes: Counter
+    written_bytes: Counter
+    reads: Counter
+    writes: Counter
+    flushes: Counter
+    trims: Counter
+    zeroes: Counter
+    errors: Counter
+    connections: Counter
+
+
+@dataclass(frozen=True, slots=True)
+class BackupWritten:
+    """A header backup, and what it holds."""
+
+    uuid: Uuid
+    sequence_number: Counter
+    size_bytes: Bytes64
+
+
+@dataclass(frozen=True, slots=True)
+class TestResults:
+    """All known-answer tests."""
+
+    results: Annotated[tuple[TestResult, ...], Items(128)]
+
+
+# --- ecalls ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Describe(Call[Description]):
+    """Ask for the enclave's description. Allowed at any time."""
+
+    result: ClassVar[type[object]] = Description
+
+
+@dataclass(frozen=True, slots=True)
+class RunSelftest(Call[TestResults]):
+    """Run the known-answer tests inside the enclave. Allowed at any time."""
+
+    result: ClassVar[type[object]] = TestResults
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecipient(Call[Recipient]):
+    """Make a key to which one passphrase for one purpose is sealed."""
+
+    purpose: Purpose
+    result: ClassVar[type[object]] = Recipient
+
+
+@dataclass(frozen=True, slots=True)
+class LoadDisk(Call[DiskFacts]):
+    """Take the disk, make one private copy of its header, and check it. Once per enclave.
+
+    A broken copy of the header is rewritten from the good one unless ``read_only``.
+    """
+
+    image: File
+    header: File | None
+    read_only: bool
+    result: ClassVar[type[object]] = DiskFacts
+
+
+@dataclass(frozen=True, slots=True)
+class DumpHeader(Call[HeaderDump]):
+    """Describe the loaded header in full."""
+
+    result: ClassVar[type[object]] = HeaderDump
+
+
+@dataclass(frozen=True, slots=True)
+class CreateVolume(Call[Created]):
+    """Write a new header to a target that the host has found fit to be overwritten."""
+
+    image: File
+    header: File | None
+    label: Annotated[str, Size(0, 47)]
+    sector_size_bytes: SectorBytes
+    key_bits: KeyBits
+    kdf: KdfParameters
+    passphrase: Sealed
+    recovery_key_to: PublicKey | None
+    result: ClassVar[type[object]] = Created
+
+
+@dataclass(frozen=True, slots=True)
+class Unlock(Call[Unlocked]):
+    """Open a keyslot of the loaded header and keep the volume key."""
+
+    passphrase: Sealed
+    discard: bool
+    result: ClassVar[type[object]] = Unlocked
+
+
+@dataclass(frozen=True, slots=True)
+class Serve(Call[Done]):
+    """Serve the unlocked volume over NBD to everyone who connects to ``listener``."""
+
+    listener: File
+    export_name: Name
+    result: ClassVar[type[object]] = Done
+
+
+@dataclass(frozen=True, slots=True)
+class ReadCounters(Call[Counters]):
+    """Ask for the running totals of the unlocked volume."""
+
+    result: ClassVar[type[object]] = Counters
+
+
+@dataclass(frozen=True, slots=True)
+class AddKeyslot(Call[KeyslotWritten]):
+    """Add a keyslot for ``new``, or for a recovery key that the enclave makes."""
+
+    existing: Sealed
+    new: Sealed | None
+    kdf: KdfParameters
+    keyslot: KeyslotNumber | None
+    recovery_key_to: PublicKey | None
+    result: ClassVar[type[object]] = KeyslotWritten
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeKeyslot(Call[KeyslotWritten]):
+    """Replace the passphrase of the keyslot that ``existing`` opens."""
+
+    existing: Sealed
+    new: Sealed
+    kdf: KdfParameters
+    keyslot: KeyslotNumber | None
+    result: ClassVar[type[object]] = KeyslotWritten
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveKeyslot(Call[Done]):
+    """Remove a keyslot; ``existing`` must open another one, so that a way in is proven to stay."""
+
+    existing: Sealed
+    keyslot: KeyslotNumber
+    result: ClassVar[type[object]] = Done
+
+
+@dataclass(frozen=True, slots=True)
+class BackupHeader(Call[BackupWritten]):
+    """Write the loaded header and its keyslot areas to an empty file."""
+
+    output: File
+    result: ClassVar[type[object]] = BackupWritten
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreHeader(Call[BackupWritten]):
+    """Check a backup and write it over the header of a disk.
+
+    Without ``force`` a backup that is older than the header, or of another volume, is refused.
+    """
+
+    image: File
+    header: File | None
+    backup: File
+    force: bool
+    result: ClassVar[type[object]] = BackupWritten
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown(Call[Done]):
+    """Stop serving, flush, erase every key. The enclave ends after answering."""
+
+    result: ClassVar[type[object]] = Done
+
+
+# --- ocalls ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ReportProgress(Call[Done]):
+    """Tell the operator how far a stage is; ``total`` 0 means that the end is not known."""
+
+    stage: Name
+    done: Counter
+    total: Counter
+    result: ClassVar[type[object]] = Done
+
+
+ECALLS: Final[tuple[type[Call[object]], ...]] = (
+    AddKeyslot,
+    BackupHeader,
+    ChangeKeyslot,
+    CreateVolume,
+    Describe,
+    DumpHeader,
+    LoadDisk,
+    NewRecipient,
+    ReadCounters,
+    RemoveKeyslot,
+    RestoreHeader,
+    RunSelftest,
+    Serve,
+    Shutdown,
+    Unlock,
+)
+"""Every call into the enclave."""
+
+OCALLS: Final[tuple[type[Call[object]], ...]] = (ReportProgress,)
+"""Every call out of the enclave."""

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls and answers over a stream: the two ends of the boundary.
+
+The host calls, the enclave answers; while it works on an ecall the enclave may make ocalls, which
+the host answers at once. One call is in flight at a time. A message is a CBOR array::
+
+    [kind, name, fields]      kind: 0 call, 1 result, 2 error
+
+An error carries the class name from :mod:`strongroom.errors`, its message and its hint; the
+receiving side raises the same class. Names that are not in that module become a
+:class:`BoundaryError`.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
+
+from strongroom import errors
+from strongroom.boundary import cbor
+from strongroom.boundary.calls import Call, Text
+from strongroom.boundary.schema import decode_message, encode_message
+from strongroom.boundary.stream import (
+    ByteStream,
+    EndOfStreamError,
+    close_all,
+    receive_frame,
+    send_frame,
+)
+from strongroom.errors import BoundaryError, EnclaveGoneError, StrongroomError
+
+_CALL, _RESULT, _ERROR = 0, 1, 2
+_MAX_ERROR_TEXT: Final = 1000
+
+ResultT = TypeVar("ResultT")
+Registry = Mapping[str, type[Call[object]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An error as it crosses the boundary."""
+
+    error: Text
+    message: Text
+    hint: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A call that came in, with the descriptors that its fields refer to."""
+
+    call: Call[object]
+    descriptors: tuple[int, ...]
+
+
+def registry_of(declared: tuple[type[Call[object]], ...]) -> Registry:
+    """Return calls by their names on the wire."""
+    return {kind.__name__: kind for kind in declared}
+
+
+class Handler(Protocol):
+    """Answers one incoming call; what it raises goes back as an error."""
+
+    def __call__(self, received: Received) -> object:
+        """Return a message of the call's ``result`` class."""
+
+
+class Caller:
+    """The side that calls: the host towards the enclave, a client towards the host."""
+
+    def __init__(self, stream: ByteStream, ocalls: Registry, on_ocall: Handler) -> None:
+        self._stream = stream
+        self._ocalls = ocalls
+        self._on_ocall = on_ocall
+
+    def call(self, request: Call[ResultT]) -> ResultT:
+        """Make a call and return its answer; ocalls are answered in between.
+
+        Raises:
+            StrongroomError: What the other side raised.
+            EnclaveGoneError: The other side ended before it answered.
+            BoundaryError: The other side broke the rules.
+        """
+        try:
+            _send(self._stream, _CALL, type(request).__name__, request)
+            return self._await_result(request)
+        except EndOfStreamError as err:
+            raise EnclaveGoneError(
+                "the enclave ended before it answered", hint="its log says why"
+            ) from err
+
+    def close(self) -> None:
+        """Close the stream."""
+        self._stream.close()
+
+    def _await_result(self, request: Call[ResultT]) -> ResultT:
+        while True:
+            kind, name, fields, descriptors = _receive(self._stream)
+            if kind == _CALL:
+                answer_call(self._stream, self._ocalls, self._on_ocall, (name, fields, descriptors))
+                continue
+            if kind == _ERROR:
+                close_all(descriptors)
+                raise _error_from(fields)
+            if name != type(request).__name__:
+                close_all(descriptors)
+                raise BoundaryError("the boundary answered another call")
+            # `result` is declared beside the type argument of Call, which is what makes this true.
+            result_kind: type[ResultT] = request.result  # type: ignore[assignment]
+            return _decode_or_close(result_kind, fields, descriptors)
+
+
+class Responder:
+    """The side that answers: the enclave towards the host, the host towards a client."""
+
+    def __init__(self, stream: ByteStream, ecalls: Registry) -> None:
+        self._stream = stream
+        self._ecalls = ecalls
+
+    def serve_one(self, handler: Handler) -> Call[object]:
+        """Receive one call, answer it, and return it.
+
+        Raises:
+            EndOfStreamError: The caller has left.
+            BoundaryError: The caller broke the rules. Nothing was answered.
+        """
+        kind, name, fields, descriptors = _receive(self._stream)
+        if kind != _CALL:
+            close_all(descriptors)
+            raise BoundaryError("the boundary answered a call that nobody made")
+        return answer_call(self._stream, self._ecalls, handler, (name, fields, descriptors))
+
+    def refuse(self, violation: BoundaryError) -> None:
+        """Tell the caller, as far as it still listens, why the channel is being given up."""
+        with contextlib.suppress(BoundaryError):
+            _send(self._stream, _ERROR, "", _failure_from(violation))
+
+    def ocall(self, request: Call[ResultT]) -> ResultT:
+        """Make a call in the other direction while answering one.
+
+        Raises:
+            BoundaryError: The other side answered with an error or broke the rules.
+        """
+        _send(self._stream, _CALL, type(request).__name__, request)
+        kind, name, fields, descriptors = _receive(self._stream)
+        if kind != _RESULT or name != type(request).__name__:
+            close_all(descriptors)
+            raise BoundaryError("the host did not answer an ocall")
+        result_kind: type[ResultT] = request.result  # type: ignore[assignment]  # as in Caller
+        return _decode_or_close(result_kind, fields, descriptors)
+
+
+def answer_call(
+    stream: ByteStream,
+    registry: Registry,
+    handler: Handler,
+    incoming: tuple[str, cbor.Value, list[int]],
+) -> Call[object]:
+    """Decode one incoming call, run its handler and send the answer.
+
+    Raises:
+        BoundaryError: The call is unknown or malformed; a violation is not answered.
+    """
+    name, fields, descriptors = incoming
+    call_class = registry.get(name)
+    if call_class is None:
+        close_all(descriptors)
+        raise BoundaryError(f"there is no boundary call {name[:64]!r}")
+    request = _decode_or_close(call_class, fields, descriptors)
+    try:
+        result = handler(Received(request, tuple(descriptors)))
+    except EndOfStreamError:
+        raise
+    except StrongroomError as err:
+        _send(stream, _ERROR, name, _failure_from(err))
+        return request
+    finally:
+        # Handlers that keep a descriptor duplicate it: ownership stays in one place.
+        close_all(descriptors)
+    _send(stream, _RESULT, name, result)
+    return request
+
+
+def _send(stream: ByteStream, kind: int, name: str, message: object) -> None:
+    fields, descriptors = encode_message(message)
+    send_frame(stream, cbor.encode([kind, name, fields]), descriptors)
+
+
+def _receive(stream: ByteStream) -> tuple[int, str, cbor.Value, list[int]]:
+    payload, descriptors = receive_frame(stream)
+    try:
+        match cbor.decode(payload):
+            case [int() as kind, str() as name, fields] if kind in (_CALL, _RESULT, _ERROR):
+                return kind, name, fields, descriptors
+            case _:
+                raise BoundaryError("a boundary message has the wrong shape")
+    except BoundaryError:
+        close_all(descriptors)
+        raise
+
+
+def _decode_or_close(kind: type[ResultT], fields: cbor.Value, descriptors: list[int]) -> ResultT:
+    try:
+        return decode_message(kind, fields, descriptors)
+    except BoundaryError:
+        close_all(descriptors)
+        raise
+
+
+def _failure_from(err: StrongroomError) -> _Failure:
+    return _Failure(type(err).__name__, _clip(err.message), _clip(err.hint))
+
+
+def _clip(text: str) -> str:
+    return text.encode(errors="replace")[:_MAX_ERROR_TEXT].decode(errors="ignore")
+
+
+def _error_from(fields: cbor.Value) -> StrongroomError:
+    failure = decode_message(_Failure, fields, [])
+    kind = getattr(errors, failure.error, None)
+    if not (isinstance(kind, type) and issubclass(kind, StrongroomError)):
+        return BoundaryError(f"the other side reported an unknown error: {failure.message}")
+    return kind(failure.message, hint=failure.hint)

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames over a byte stream: a UNIX socket pair, a pair of pipes, or TCP on loopback.
+
+A frame is a 4-byte big-endian length and that many bytes. Only the UNIX socket carries file
+descriptors; they come with the first byte of their frame.
+"""
+
+import contextlib
+import os
+import socket
+from typing import Final, Protocol
+
+from strongroom.boundary.schema import MAX_DESCRIPTORS
+from strongroom.errors import BoundaryError
+
+MAX_FRAME_BYTES: Final = 1024 * 1024
+"""Largest frame; the largest declared message, a header dump, is half of it."""
+
+_LENGTH_BYTES: Final = 4
+
+
+class EndOfStreamError(BoundaryError):
+    """The other side has closed the stream between two frames."""
+
+    exit_code = BoundaryError.exit_code
+
+
+class ByteStream(Protocol):
+    """A reliable stream of bytes in both directions."""
+
+    @property
+    def carries_descriptors(self) -> bool:
+        """Whether file descriptors can travel beside the bytes."""
+
+    def send(self, data: bytes, descriptors: list[int]) -> None:
+        """Send all of ``data``; the descriptors stay the caller's to close."""
+
+    def receive(self, size: int) -> tuple[bytes, list[int]]:
+        """Return 1 to ``size`` bytes and what descriptors came with them; empty at the end."""
+
+    def close(self) -> None:
+        """Close the stream."""
+
+
+class UnixStream:
+    """A connected UNIX stream socket, which carries descriptors."""
+
+    carries_descriptors = True
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+
+    def send(self, data: bytes, descriptors: list[int]) -> None:
+        """See :class:`ByteStream`."""
+        sent = socket.send_fds(self._socket, [data], descriptors) if descriptors else 0
+        self._socket.sendall(data[sent:])
+
+    def receive(self, size: int) -> tuple[bytes, list[int]]:
+        """See :class:`ByteStream`."""
+        data, descriptors, flags, _ = socket.recv_fds(
+            self._socket, size, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+        )
+        if flags & socket.MSG_CTRUNC:
+            close_all(descriptors)
+            raise BoundaryError("a boundary message came with too many descriptors")
+        return data, descriptors
+
+    def close(self) -> None:
+        """See :class:`ByteStream`."""
+        self._socket.close()
+
+
+class TcpStream:
+    """A connected TCP socket on loopback. It carries no descriptors and authenticates nobody."""
+
+    carries_descriptors = False
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+
+    def send(self, data: bytes, descriptors: list[int]) -> None:
+        """See :class:`ByteStream`."""
+        refuse_descriptors(descriptors)
+        self._socket.sendall(data)
+
+    def receive(self, size: int) -> tuple[bytes, list[int]]:
+        """See :class:`ByteStream`."""
+        return self._socket.recv(size), []
+
+    def close(self) -> None:
+        """See :class:`ByteStream`."""
+        self._socket.close()
+
+
+class PipeStream:
+    """Two one-way descriptors, such as standard input and output. It carries no descriptors."""
+
+    carries_descriptors = False
+
+    def __init__(self, *, read_fd: int, write_fd: int) -> None:
+        self._read_fd = read_fd
+        self._write_fd = write_fd
+
+    def send(self, data: bytes, descriptors: list[int]) -> None:
+        """See :class:`ByteStream`."""
+        refuse_descriptors(descriptors)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._write_fd, rest) :]
+
+    def receive(self, size: int) -> tuple[bytes, list[int]]:
+        """See :class:`ByteStream`."""
+        return os.read(self._read_fd, size), []
+
+    def close(self) -> None:
+        """See :class:`ByteStream`."""
+        close_all([self._read_fd, self._write_fd])
+
+
+def send_frame(stream: ByteStream, payload: bytes, descriptors: list[int]) -> None:
+    """Send one frame.
+
+    Raises:
+        BoundaryError: It is larger than :data:`MAX_FRAME_BYTES`, or the other side is gone.
+    """
+    if len(payload) > MAX_FRAME_BYTES:
+        raise BoundaryError(f"a boundary message of {len(payload)} bytes is too large")
+    try:
+        stream.send(len(payload).to_bytes(_LENGTH_BYTES, "big") + payload, descriptors)
+    except OSError as err:
+        raise EndOfStreamError(f"the other side of the boundary is gone: {err.strerror}") from err
+
+
+def receive_frame(stream: ByteStream) -> tuple[bytes, list[int]]:
+    """Return one frame and its descriptors, which the caller owns.
+
+    Raises:
+        EndOfStreamError: The stream ended between two frames.
+        BoundaryError: The frame is empty, too large or cut short, or has too many descriptors.
+    """
+    descriptors: list[int] = []
+    try:
+        head = _receive_exactly(stream, _LENGTH_BYTES, descriptors, at_start=True)
+        size = int.from_bytes(head, "big")
+        if not 1 <= size <= MAX_FRAME_BYTES:
+            raise BoundaryError(f"a boundary message claims {size} bytes")
+        return _receive_exactly(stream, size, descriptors, at_start=False), descriptors
+    except BaseException:
+        close_all(descriptors)
+        raise
+
+
+def _receive_exactly(
+    stream: ByteStream, size: int, descriptors: list[int], *, at_start: bool
+) -> bytes:
+    received = bytearray()
+    while len(received) < size:
+        try:
+            data, came = stream.receive(size - len(received))
+        except OSError as err:
+            raise EndOfStreamError(f"the boundary broke: {err.strerror}") from err
+        descriptors += came
+        if len(descriptors) > MAX_DESCRIPTORS:
+            raise BoundaryError("a boundary message came with too many descriptors")
+        if not data:
+            if at_start and not received:
+                raise EndOfStreamError("the other side of the boundary has left")
+            raise BoundaryError("the boundary was cut in the middle of a message")
+        received += data
+    return bytes(received)
+
+
+def refuse_descriptors(descriptors: list[int]) -> None:
+    """Raise for a stream that cannot carry descriptors.
+
+    Raises:
+        BoundaryError: There are any.
+    """
+    if descriptors:
+        raise BoundaryError("this transport carries no file descriptors")
+
+
+def close_all(descriptors: list[int]) -> None:
+    """Close descriptors, also those that are closed already."""
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
