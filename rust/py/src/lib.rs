@@ -1,1 +1,42 @@
-//! placeholder
+// SPDX-License-Identifier: Apache-2.0
+//! `strongroom._core`: what Python may ask of the Rust core, and nothing it could misuse.
+//!
+//! This layer converts arguments, releases the GIL and translates errors; it holds no logic. Its
+//! contract is `src/strongroom/_core.pyi`. Bytes from Python are copied before they are parsed,
+//! and no function returns the bytes of a secret.
+
+use pyo3::prelude::*;
+
+mod confinement;
+mod errors;
+mod hpke;
+mod keys;
+mod secret;
+mod volume;
+
+#[pymodule]
+#[pyo3(name = "_core")]
+mod core_module {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use super::confinement::{
+        Measure, adopt_orphans, confine, die_with_parent, enter_namespaces, secret_memory,
+    };
+    #[pymodule_export]
+    use super::hpke::HpkeReceiver;
+    #[pymodule_export]
+    use super::keys::{
+        argon2, cipher_backend, hkdf_sha256, keyslot_open, keyslot_seal, pbkdf2, selftest,
+        volume_key_digest, volume_key_matches,
+    };
+    #[pymodule_export]
+    use super::secret::{Secret, read_secret_file, read_secret_line};
+    #[pymodule_export]
+    use super::volume::{NbdServer, Volume, serve_nbd_connection};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("MAX_PASSPHRASE_BYTES", strongroom_core::MAX_PASSPHRASE_BYTES)
+    }
+}

@@ -32,7 +32,8 @@ Bytes64 = Annotated[int, Range(0, 2**63 - 1)]
 """A count of bytes, or an offset in bytes."""
 Counter = Annotated[int, Range(0, 2**64 - 1)]
 SectorBytes = Annotated[int, Range(512, 4096)]
-KeyBits = Annotated[int, Range(128, 512)]
+KeyBits = Annotated[int, Range(0, 512)]
+"""Bits of a volume key; 0 when no keyslot holds one."""
 KeyslotNumber = Annotated[int, Range(0, 31)]
 File = Annotated[int, Descriptor()]
 """An open file descriptor; the receiver owns its copy."""

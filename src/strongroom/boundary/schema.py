@@ -113,7 +113,7 @@ def _make_codec(kind: object) -> _Codec:
 
 def _record_codec(kind: type) -> _Codec:
     hints = get_type_hints(kind, include_extras=True)
-    codecs = {name: _codec_of(hint) for name, hint in hints.items()}
+    codecs = {field.name: _codec_of(hints[field.name]) for field in dataclasses.fields(kind)}
 
     def encode(message: object, descriptors: list[int]) -> Value:
         return {

@@ -1,2 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Placeholder."""
+"""The command line: options and terminals in, text, JSON and exit codes out.
+
+It asks the host for everything and decides nothing about volumes. One file per command lies in
+``commands``; ``tree`` finds them, and ``main`` is the one place where errors end.
+"""

@@ -17,6 +17,10 @@ Attachment = Literal["auto", "nbd", "ublk", "fuse", "none"]
 class PassphraseSource(Protocol):
     """Where a passphrase comes from: a terminal, a file, standard input."""
 
+    @property
+    def attempts(self) -> int:
+        """How often it is worth asking: 3 for a person, 1 for a file."""
+
     def read(self, prompt: str, *, confirm: bool) -> Secret:
         """Return one passphrase; ``confirm`` asks twice where a person types.
 

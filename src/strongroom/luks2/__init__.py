@@ -1,2 +1,89 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Placeholder."""
+"""LUKS2 metadata: bytes in, values out.
+
+Reads and checks a header, edits it, and says what to write where. It opens no file, asks no clock,
+makes no randomness and sees no secret; keys are the business of ``strongroom._core``.
+
+The way through: :func:`load_header`, :func:`repair_steps` when a copy is broken, then edits such
+as :func:`with_keyslot`, and :func:`commit_steps`. ``spec/volume.md`` has the profile and limits.
+
+Spec: LUKS2 on-disk format 1.1.
+"""
+
+from strongroom.luks2._json import JsonValue
+from strongroom.luks2.backup import Backup, backup_size_bytes, check_backup, restore_steps
+from strongroom.luks2.binary import BinaryHeader, HeaderCopy
+from strongroom.luks2.commit import Step, Sync, WriteAt, commit_steps, repair_steps
+from strongroom.luks2.create import new_header
+from strongroom.luks2.describe import describe
+from strongroom.luks2.edit import (
+    free_keyslot,
+    recovery_token,
+    with_keyslot,
+    with_token,
+    without_keyslot,
+    without_token,
+)
+from strongroom.luks2.layout import allocate_area, unreferenced_areas
+from strongroom.luks2.limits import HEADER_COPY_BYTES
+from strongroom.luks2.load import LoadedHeader, load_header
+from strongroom.luks2.model import (
+    AntiForensic,
+    Area,
+    Argon2,
+    Config,
+    CryptSegment,
+    Digest,
+    ForeignDigest,
+    ForeignKeyslot,
+    Header,
+    Keyslot,
+    Metadata,
+    Pbkdf2,
+    Priority,
+    Token,
+    area_bytes,
+)
+
+__all__ = [
+    "HEADER_COPY_BYTES",
+    "AntiForensic",
+    "Area",
+    "Argon2",
+    "Backup",
+    "BinaryHeader",
+    "Config",
+    "CryptSegment",
+    "Digest",
+    "ForeignDigest",
+    "ForeignKeyslot",
+    "Header",
+    "HeaderCopy",
+    "JsonValue",
+    "Keyslot",
+    "LoadedHeader",
+    "Metadata",
+    "Pbkdf2",
+    "Priority",
+    "Step",
+    "Sync",
+    "Token",
+    "WriteAt",
+    "allocate_area",
+    "area_bytes",
+    "backup_size_bytes",
+    "check_backup",
+    "commit_steps",
+    "describe",
+    "free_keyslot",
+    "load_header",
+    "new_header",
+    "recovery_token",
+    "repair_steps",
+    "restore_steps",
+    "unreferenced_areas",
+    "with_keyslot",
+    "with_token",
+    "without_keyslot",
+    "without_token",
+]

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+# The only entry point: `make help` lists what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+STAMP := .venv/.built
+SOURCES := $(shell find rust -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock pyproject.toml
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help setup system-packages demo test test-rust test-python check lint bench docs fmt clean
+
+help: ## show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: system-packages $(STAMP) ## install all that is needed and build .venv/bin/strongroom
+
+system-packages:
+	@scripts/install-system-packages
+
+$(STAMP): $(SOURCES) scripts/build
+	@scripts/build
+	@touch $(STAMP)
+
+demo: setup ## make a volume, put a file system with real files on it, prove that it is all there
+	@$(BIN)/python demo/demo.py
+
+test: setup test-rust test-python ## run every test: unit, vectors, interop, hostile, system
+
+test-rust:
+	cargo test --workspace --exclude strongroom-py --release --quiet
+
+test-python:
+	$(PYTEST)
+
+lint: setup ## formatters, linters, types, import rules, stub check, generated documents
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --release --quiet -- -D warnings
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m mypy.stubtest strongroom._core
+	scripts/check-rules
+
+check: lint test ## the whole gate, as CI runs it
+
+bench: setup ## measure on this machine, side by side with other tools
+	$(BIN)/python bench/run.py
+
+docs: $(STAMP) ## regenerate the man page and the reference from the command line itself
+	$(BIN)/python scripts/generate_docs.py
+
+fmt: $(STAMP) ## format everything
+	cargo fmt --all
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix-only
+
+clean: ## remove what was built
+	rm -rf .venv target build

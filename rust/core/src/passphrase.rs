@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Passphrases from file descriptors, straight from the kernel into secret memory, and back.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::io::{Errno, read, write};
+
+use crate::secret::shielded;
+use crate::{Error, MAX_PASSPHRASE_BYTES, Result, Secret};
+
+impl Secret {
+    /// Reads until the end of a file or pipe; one trailing newline is dropped.
+    ///
+    /// # Errors
+    /// [`Error::PassphraseInput`] if reading fails, [`Error::PassphraseTooLong`] beyond
+    /// [`MAX_PASSPHRASE_BYTES`] (the newline not counted), [`Error::EmptyPassphrase`] if nothing is
+    /// left.
+    pub fn read_file(fd: BorrowedFd<'_>) -> Result<Self> {
+        // One more byte than is allowed, and the newline.
+        let mut buffer = Self::zeroed(MAX_PASSPHRASE_BYTES + 2)?;
+        let mut length = 0;
+        loop {
+            let room = &mut buffer.bytes_mut()[length..];
+            if room.is_empty() {
+                return Err(Error::PassphraseTooLong);
+            }
+            let count = read_some(fd, room)?;
+            if count == 0 {
+                break;
+            }
+            length += count;
+        }
+        if buffer.bytes()[..length].last() == Some(&b'\n') {
+            length -= 1;
+        }
+        exact_copy(&buffer, length)
+    }
+
+    /// Reads one line and no byte beyond it; the newline is dropped, and may be missing at the end
+    /// of the input.
+    ///
+    /// # Errors
+    /// As [`Secret::read_file`], and [`Error::EndOfInput`] if the input ends before the first byte.
+    pub fn read_line(fd: BorrowedFd<'_>) -> Result<Self> {
+        let mut buffer = Self::zeroed(MAX_PASSPHRASE_BYTES + 1)?;
+        let mut length = 0;
+        loop {
+            let Some(place) = buffer.bytes_mut().get_mut(length..=length) else {
+                return Err(Error::PassphraseTooLong);
+            };
+            // A byte at a time: what follows the newline belongs to whoever reads next.
+            if read_some(fd, place)? == 0 {
+                if length == 0 {
+                    return Err(Error::EndOfInput);
+                }
+                break;
+            }
+            if place == b"\n" {
+                break;
+            }
+            length += 1;
+        }
+        exact_copy(&buffer, length)
+    }
+
+    /// Writes the bytes and a newline.
+    pub(crate) fn write_line_to_fd(&self, fd: BorrowedFd<'_>) -> Result<()> {
+        let mut line = Self::zeroed(self.len() + 1)?;
+        shielded(|| {
+            line.bytes_mut()[..self.len()].copy_from_slice(self.bytes());
+            line.bytes_mut()[self.len()] = b'\n';
+            Ok(())
+        })?;
+        let mut rest = line.bytes();
+        while !rest.is_empty() {
+            match write(fd, rest) {
+                Ok(count) if count > 0 => rest = &rest[count..],
+                Ok(_) => return Err(write_failed(io::ErrorKind::WriteZero.into())),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(write_failed(error.into())),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_some(fd: BorrowedFd<'_>, room: &mut [u8]) -> Result<usize> {
+    loop {
+        match read(fd, &mut *room) {
+            Ok(count) => return Ok(count),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(Error::PassphraseInput(error.into())),
+        }
+    }
+}
+
+/// Copies the passphrase out of the large buffer, which goes back to the arena.
+fn exact_copy(buffer: &Secret, length: usize) -> Result<Secret> {
+    match length {
+        0 => Err(Error::EmptyPassphrase),
+        1..=MAX_PASSPHRASE_BYTES => Secret::copy_of(&buffer.bytes()[..length]),
+        _ => Err(Error::PassphraseTooLong),
+    }
+}
+
+fn write_failed(source: io::Error) -> Error {
+    Error::Platform {
+        doing: "writing a secret",
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::fd::AsFd;
+
+    fn pipe_with(bytes: &[u8]) -> io::PipeReader {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let bytes = bytes.to_vec();
+        std::thread::spawn(move || {
+            // The reader may stop early.
+            let _ = writer.write_all(&bytes);
+        });
+        reader
+    }
+
+    fn file(bytes: &[u8]) -> Result<Vec<u8>> {
+        Secret::read_file(pipe_with(bytes).as_fd()).map(|secret| secret.bytes().to_vec())
+    }
+
+    #[test]
+    fn a_file_loses_one_newline() {
+        assert_eq!(file(b"pass").unwrap(), b"pass");
+        assert_eq!(file(b"pass\n").unwrap(), b"pass");
+        assert_eq!(file(b"pass\n\n").unwrap(), b"pass\n");
+        assert_eq!(file(b"a\nb").unwrap(), b"a\nb");
+        assert_eq!(file(b"\0\xff").unwrap(), b"\0\xff");
+    }
+
+    #[test]
+    fn an_empty_file_is_an_empty_passphrase() {
+        assert!(matches!(file(b""), Err(Error::EmptyPassphrase)));
+        assert!(matches!(file(b"\n"), Err(Error::EmptyPassphrase)));
+    }
+
+    #[test]
+    fn the_limit_does_not_count_the_newline() {
+        let mut longest = vec![b'x'; MAX_PASSPHRASE_BYTES];
+        assert_eq!(file(&longest).unwrap().len(), MAX_PASSPHRASE_BYTES);
+        longest.push(b'\n');
+        assert_eq!(file(&longest).unwrap().len(), MAX_PASSPHRASE_BYTES);
+        longest.insert(0, b'x');
+        assert!(matches!(file(&longest), Err(Error::PassphraseTooLong)));
+        assert!(matches!(
+            file(&vec![b'x'; 1 << 20]),
+            Err(Error::PassphraseTooLong)
+        ));
+    }
+
+    #[test]
+    fn lines_come_one_by_one() {
+        let pipe = pipe_with(b"first\nsecond\n\nlast");
+        let line = || Secret::read_line(pipe.as_fd()).map(|secret| secret.bytes().to_vec());
+        assert_eq!(line().unwrap(), b"first");
+        assert_eq!(line().unwrap(), b"second");
+        assert!(matches!(line(), Err(Error::EmptyPassphrase)));
+        assert_eq!(line().unwrap(), b"last");
+        assert!(matches!(line(), Err(Error::EndOfInput)));
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_refused() {
+        let mut text = vec![b'x'; MAX_PASSPHRASE_BYTES];
+        text.push(b'\n');
+        let fits = Secret::read_line(pipe_with(&text).as_fd()).unwrap();
+        assert_eq!(fits.len(), MAX_PASSPHRASE_BYTES);
+        text.insert(0, b'x');
+        let result = Secret::read_line(pipe_with(&text).as_fd());
+        assert!(matches!(result, Err(Error::PassphraseTooLong)));
+    }
+
+    #[test]
+    fn a_descriptor_that_cannot_be_read_is_an_error() {
+        let (_reader, writer) = io::pipe().unwrap();
+        let result = Secret::read_file(writer.as_fd());
+        assert!(matches!(result, Err(Error::PassphraseInput(_))));
+    }
+
+    #[test]
+    fn writing_adds_a_newline() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let secret = Secret::copy_of(b"recovery").unwrap();
+        secret.write_line_to_fd(writer.as_fd()).unwrap();
+        drop(writer);
+        assert_eq!(io::read_to_string(&mut reader).unwrap(), "recovery\n");
+        let refused = secret.write_line_to_fd(reader.as_fd());
+        assert!(matches!(refused, Err(Error::Platform { .. })));
+    }
+}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where the ciphertext lives.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{Advice, FallocateFlags, SeekFrom, fadvise, fallocate, seek};
+use rustix::io::{Errno, preadv, pwritev};
+
+/// A store of bytes with random access, shared by all connections.
+///
+/// Reads and writes are whole: they move every byte or fail. Offsets are in bytes from the start of
+/// the store. What the store returns is hostile, and only ever decrypted.
+pub trait Backing: Send + Sync {
+    /// The size in bytes.
+    ///
+    /// # Errors
+    /// The store cannot tell.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Fills `buffer`.
+    ///
+    /// # Errors
+    /// The store's, or [`io::ErrorKind::UnexpectedEof`]; `buffer` may be partly filled.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Writes all of `buffer`.
+    ///
+    /// # Errors
+    /// The store's; part of `buffer` may have been written.
+    fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Fills several buffers from one range.
+    ///
+    /// # Errors
+    /// As [`Backing::read_at`].
+    fn read_vectored_at(&self, buffers: &mut [IoSliceMut<'_>], mut offset: u64) -> io::Result<()> {
+        for buffer in buffers {
+            self.read_at(buffer, offset)?;
+            offset += buffer.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Writes several buffers to one range.
+    ///
+    /// # Errors
+    /// As [`Backing::write_at`].
+    fn write_vectored_at(&self, buffers: &[IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+        for buffer in buffers {
+            self.write_at(buffer, offset)?;
+            offset += buffer.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Makes every completed write durable.
+    ///
+    /// # Errors
+    /// The store's. The kernel reports a lost write once only, so the caller must remember it.
+    fn flush(&self) -> io::Result<()>;
+
+    /// Gives up the storage behind a range, which reads as anything afterwards.
+    ///
+    /// # Errors
+    /// The store's. A store that cannot do this does nothing and succeeds.
+    fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()>;
+
+    /// Hints that a range will be read soon.
+    ///
+    /// # Errors
+    /// The store's.
+    fn prefetch(&self, offset: u64, length: u64) -> io::Result<()>;
+}
+
+/// A file or block device.
+#[derive(Debug)]
+pub struct FileBacking {
+    file: File,
+    /// Cleared once the file system or device has said that it cannot punch holes.
+    punches_holes: AtomicBool,
+}
+
+impl FileBacking {
+    /// Takes an open descriptor; its file position is not used.
+    #[must_use]
+    pub fn new(fd: OwnedFd) -> Self {
+        Self {
+            file: File::from(fd),
+            punches_holes: AtomicBool::new(true),
+        }
+    }
+}
+
+impl Backing for FileBacking {
+    fn size(&self) -> io::Result<u64> {
+        // Seeking works on block devices too, where the metadata say zero.
+        Ok(seek(&self.file, SeekFrom::End(0))?)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(buffer, offset)
+    }
+
+    fn read_vectored_at(&self, buffers: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<()> {
+        let mut done = match preadv(&self.file, buffers, offset) {
+            Ok(count) => count,
+            Err(Errno::INTR) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        let mut position = offset;
+        for buffer in buffers {
+            let skip = done.min(buffer.len());
+            done -= skip;
+            self.read_at(&mut buffer[skip..], position + skip as u64)?;
+            position += buffer.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn write_vectored_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        let mut done = match pwritev(&self.file, buffers, offset) {
+            Ok(count) => count,
+            Err(Errno::INTR) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        let mut position = offset;
+        for buffer in buffers {
+            let skip = done.min(buffer.len());
+            done -= skip;
+            self.write_at(&buffer[skip..], position + skip as u64)?;
+            position += buffer.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()> {
+        if !self.punches_holes.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        loop {
+            match fallocate(&self.file, mode, offset, length) {
+                Ok(()) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                    self.punches_holes.store(false, Ordering::Relaxed);
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn prefetch(&self, offset: u64, length: u64) -> io::Result<()> {
+        // A length of zero would mean "to the end of the file".
+        if let Some(length) = NonZeroU64::new(length) {
+            fadvise(&self.file, offset, Some(length), Advice::WillNeed)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{MemfdFlags, memfd_create};
+
+    fn backing(size: u64) -> FileBacking {
+        let fd = memfd_create("backing", MemfdFlags::CLOEXEC).unwrap();
+        rustix::fs::ftruncate(&fd, size).unwrap();
+        FileBacking::new(fd)
+    }
+
+    #[test]
+    fn vectored_transfers_are_whole() {
+        let store = backing(64);
+        let parts = [b"abc".as_slice(), b"", b"defgh"].map(IoSlice::new);
+        store.write_vectored_at(&parts, 10).unwrap();
+        let (mut first, mut second) = ([0; 6], [0; 2]);
+        let mut into = [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)];
+        store.read_vectored_at(&mut into, 10).unwrap();
+        assert_eq!((&first, &second), (b"abcdef", b"gh"));
+    }
+
+    #[test]
+    fn reading_beyond_the_end_is_an_error_even_after_a_short_read() {
+        let store = backing(8);
+        let (mut first, mut second) = ([0; 6], [0; 6]);
+        let mut into = [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)];
+        let error = store.read_vectored_at(&mut into, 0).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(store.size().unwrap(), 8);
+    }
+
+    #[test]
+    fn a_hole_keeps_the_size() {
+        let store = backing(16384);
+        store.write_at(&[7; 16384], 0).unwrap();
+        store.punch_hole(4096, 8192).unwrap();
+        let mut byte = [1];
+        store.read_at(&mut byte, 5000).unwrap();
+        assert_eq!((byte, store.size().unwrap()), ([0], 16384));
+    }
+
+    #[test]
+    fn a_store_without_holes_ignores_them_from_then_on() {
+        let (pipe, _other_end) = rustix::pipe::pipe().unwrap();
+        let store = FileBacking::new(pipe);
+        store.punches_holes.store(false, Ordering::Relaxed);
+        assert!(store.punch_hole(0, 4096).is_ok());
+    }
+}

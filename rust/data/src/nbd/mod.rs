@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The NBD protocol, fixed newstyle, server side.
+//!
+//! Spec: `doc/proto.md` of the NetworkBlockDevice project.
+//!
+//! One thread serves one connection. Its memory is bounded by named limits: the inbound buffer
+//! ([`inbound`], 512 KiB), the batch buffer ([`batch`], 512 KiB), and while one large unfragmented
+//! read is served at most 4 MiB more ([`transmission`]). Pages that are never touched cost nothing,
+//! so an idle connection takes some tens of KiB.
+
+mod batch;
+mod handshake;
+mod inbound;
+mod protocol;
+mod server;
+mod socket;
+mod transmission;
+
+#[cfg(test)]
+mod tests;
+
+pub use server::{MAX_CONNECTIONS, Server, serve_connection};

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The one table from errors of the core to the exceptions of `strongroom.errors`.
+
+use pyo3::prelude::*;
+use pyo3::import_exception;
+use strongroom_core::Error;
+use strongroom_data::{IoError, OpenError};
+
+import_exception!(strongroom.errors, BoundsError);
+import_exception!(strongroom.errors, DiskError);
+import_exception!(strongroom.errors, EmptyPassphraseError);
+import_exception!(strongroom.errors, FormatError);
+import_exception!(strongroom.errors, InternalError);
+import_exception!(strongroom.errors, LimitError);
+import_exception!(strongroom.errors, NoPermissionError);
+import_exception!(strongroom.errors, PassphraseInputError);
+import_exception!(strongroom.errors, PlatformError);
+import_exception!(strongroom.errors, TruncatedError);
+import_exception!(strongroom.errors, UnsupportedCipherError);
+
+/// The exception for an error of `strongroom-core`.
+pub(crate) fn from_core(error: Error) -> PyErr {
+    let text = error.to_string();
+    match error {
+        Error::Format(_) => FormatError::new_err(text),
+        Error::Unsupported { .. } => UnsupportedCipherError::new_err(text),
+        Error::Bounds(_) => BoundsError::new_err(text),
+        Error::Limit { .. } => LimitError::new_err(text),
+        Error::EmptyPassphrase => EmptyPassphraseError::new_err(text),
+        Error::EndOfInput | Error::PassphraseTooLong | Error::PassphraseInput(_) => {
+            PassphraseInputError::new_err(text)
+        }
+        Error::Platform { .. } => PlatformError::new_err(text),
+        _ => InternalError::new_err(text),
+    }
+}
+
+/// The exception for an error of the data path.
+pub(crate) fn from_io(error: IoError) -> PyErr {
+    let text = error.to_string();
+    match error {
+        IoError::Invalid | IoError::OutOfBounds | IoError::BeyondEnd => BoundsError::new_err(text),
+        IoError::ReadOnly => NoPermissionError::new_err(text),
+        IoError::Truncated => TruncatedError::new_err(text),
+        IoError::NoMemory | IoError::NotSupported => PlatformError::new_err(text),
+        IoError::Disk(_) | IoError::FlushFailed => DiskError::new_err(text),
+        _ => InternalError::new_err(text),
+    }
+}
+
+/// The exception for a volume that could not be set up.
+pub(crate) fn from_open(error: OpenError) -> PyErr {
+    match error {
+        OpenError::Backing(_) => DiskError::new_err(error.to_string()),
+        _ => BoundsError::new_err(error.to_string()),
+    }
+}

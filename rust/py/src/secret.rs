@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The opaque handle: bytes that Python cannot see.
+
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use strongroom_core::{Secret as CoreSecret, hpke};
+
+use crate::errors::{InternalError, from_core};
+use crate::volume::own_fd;
+
+/// Bytes that Python cannot see. See the stub file for the contract.
+#[pyclass(frozen, module = "strongroom._core")]
+pub(crate) struct Secret(Mutex<Option<Arc<CoreSecret>>>);
+
+impl Secret {
+    pub(crate) fn new(secret: CoreSecret) -> Self {
+        Self(Mutex::new(Some(Arc::new(secret))))
+    }
+
+    /// The bytes for as long as the caller computes with them, also if the handle is erased.
+    pub(crate) fn share(&self) -> PyResult<Arc<CoreSecret>> {
+        self.current()
+            .ok_or_else(|| InternalError::new_err("a secret was used after it was erased"))
+    }
+
+    fn current(&self) -> Option<Arc<CoreSecret>> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+#[pymethods]
+impl Secret {
+    #[staticmethod]
+    fn random(length_bytes: usize) -> PyResult<Self> {
+        CoreSecret::random(length_bytes)
+            .map(Self::new)
+            .map_err(from_core)
+    }
+
+    #[staticmethod]
+    fn random_recovery_key() -> PyResult<Self> {
+        CoreSecret::random_recovery_key()
+            .map(Self::new)
+            .map_err(from_core)
+    }
+
+    #[getter]
+    fn length_bytes(&self) -> usize {
+        self.current().map_or(0, |secret| secret.len())
+    }
+
+    fn equals(&self, other: &Self) -> PyResult<bool> {
+        Ok(self.share()?.equals(&*other.share()?))
+    }
+
+    fn erase(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    #[pyo3(signature = (public_key, *, info, aad))]
+    fn seal_to<'py>(
+        &self,
+        py: Python<'py>,
+        public_key: Vec<u8>,
+        info: Vec<u8>,
+        aad: Vec<u8>,
+    ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+        let (encapsulated_key, ciphertext) =
+            hpke::seal(&public_key, &*self.share()?, &info, &aad).map_err(from_core)?;
+        Ok((
+            PyBytes::new(py, &encapsulated_key),
+            PyBytes::new(py, &ciphertext),
+        ))
+    }
+
+    fn __repr__(&self) -> &'static str {
+        "<Secret redacted>"
+    }
+}
+
+/// Reads a passphrase until the end of a file or pipe.
+#[pyfunction]
+pub(crate) fn read_secret_file(py: Python<'_>, fd: i32) -> PyResult<Secret> {
+    read_from(py, fd, CoreSecret::read_file)
+}
+
+/// Reads one line, as typed at a terminal.
+#[pyfunction]
+pub(crate) fn read_secret_line(py: Python<'_>, fd: i32) -> PyResult<Secret> {
+    read_from(py, fd, CoreSecret::read_line)
+}
+
+fn read_from(
+    py: Python<'_>,
+    fd: i32,
+    read: fn(BorrowedFd<'_>) -> strongroom_core::Result<CoreSecret>,
+) -> PyResult<Secret> {
+    let owned = own_fd(fd)?;
+    py.detach(|| {
+        use std::os::fd::AsFd;
+        read(owned.as_fd())
+    })
+    .map(Secret::new)
+    .map_err(from_core)
+}

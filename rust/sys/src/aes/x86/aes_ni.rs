@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Kernels for 128-bit registers: 8 blocks in flight.
+
+#![expect(unsafe_code, reason = "every function is a kernel in assembly")]
+
+use std::arch::naked_asm;
+
+/// One round for registers `$lanes` with each of the round keys at `[$keys + $at]`.
+macro_rules! round {
+    ($op:expr, $lanes:literal, $keys:literal, $at:literal) => {
+        concat!(
+            concat!(".irp key, ", $at, "\n"),
+            concat!(".irp lane, ", $lanes, "\n"),
+            concat!($op, " xmm\\lane, [", $keys, " + \\key]\n"),
+            ".endr\n",
+            ".endr\n",
+        )
+    };
+}
+
+/// All rounds but the whitening for registers `$lanes`, round keys at `$keys`, the last one at
+/// `[$keys + $last]`, which tells the key size.
+macro_rules! rounds {
+    ($op:literal, $lanes:literal, $keys:literal, $last:literal) => {
+        concat!(
+            round!($op, $lanes, $keys, "64,128,192,256,320,384,448,512,576"),
+            concat!("cmp ", $last, ", 640\n"),
+            "je 8f\n",
+            round!($op, $lanes, $keys, "640,704"),
+            concat!("cmp ", $last, ", 768\n"),
+            "je 8f\n",
+            round!($op, $lanes, $keys, "768,832"),
+            "8:\n",
+            round!(concat!($op, "last"), $lanes, $keys, $last),
+        )
+    };
+}
+
+macro_rules! ecb {
+    ($name:ident, $op:literal) => {
+        /// Transforms `blocks` blocks in place.
+        #[unsafe(naked)]
+        pub(super) unsafe extern "sysv64" fn $name(
+            data: *mut u8,
+            blocks: usize,
+            keys: *const u8,
+            last: usize,
+        ) {
+            naked_asm!(
+                r"
+    // rdi = data, rsi = blocks left, rdx = round keys, rcx = distance of the last one
+    sub rsi, 8
+    jb 3f
+2:
+    .irp lane, 0,1,2,3,4,5,6,7
+    movdqu xmm\lane, [rdi + 16*\lane]
+    pxor xmm\lane, [rdx]
+    .endr
+",
+                rounds!($op, "0,1,2,3,4,5,6,7", "rdx", "rcx"),
+                r"
+    .irp lane, 0,1,2,3,4,5,6,7
+    movdqu [rdi + 16*\lane], xmm\lane
+    .endr
+    add rdi, 128
+    sub rsi, 8
+    jae 2b
+3:
+    add rsi, 8
+    jz 5f
+4:
+    movdqu xmm0, [rdi]
+    pxor xmm0, [rdx]
+",
+                rounds!($op, "0", "rdx", "rcx"),
+                r"
+    movdqu [rdi], xmm0
+    add rdi, 16
+    dec rsi
+    jnz 4b
+5:
+    .irp lane, 0,1,2,3,4,5,6,7
+    pxor xmm\lane, xmm\lane
+    .endr
+    ret
+",
+                options(raw),
+            );
+        }
+    };
+}
+
+ecb!(ecb_encrypt, "aesenc");
+ecb!(ecb_decrypt, "aesdec");
+
+macro_rules! xts {
+    ($name:ident, $op:literal) => {
+        /// Transforms sectors in place, given their encrypted tweaks.
+        #[unsafe(naked)]
+        pub(super) unsafe extern "sysv64" fn $name(
+            data: *mut u8,
+            tweaks: *const u8,
+            sectors: usize,
+            units_per_sector: usize,
+            keys: *mut u8,
+            last: usize,
+        ) {
+            naked_asm!(
+                r"
+    // rdi = data, rsi = tweaks, rdx = sectors left, rcx = units of 512 bytes in a sector,
+    // r8 = round keys, r9 = distance of the last one, xmm8 = tweak of the next block,
+    // [r8 + 960 + 16*lane] = tweaks in use: there are too few registers for them
+    mov eax, 0x87
+    movd xmm10, eax
+    mov eax, 1
+    movd xmm9, eax
+    pslldq xmm9, 8
+    por xmm10, xmm9             // what the carries out of bits 127 and 63 add
+    shl rcx, 2                  // in groups of 8 blocks
+2:
+    movdqu xmm8, [rsi]
+    add rsi, 16
+    mov rax, rcx
+3:
+    .irp lane, 0,1,2,3,4,5,6,7
+    movdqu xmm\lane, [rdi + 16*\lane]
+    movdqa [r8 + 960 + 16*\lane], xmm8
+    pxor xmm\lane, xmm8
+    pxor xmm\lane, [r8]
+    pshufd xmm9, xmm8, 0x13     // times x: the sign bits of both halves, crossed
+    psrad xmm9, 31
+    pand xmm9, xmm10
+    paddq xmm8, xmm8
+    pxor xmm8, xmm9
+    .endr
+",
+                rounds!($op, "0,1,2,3,4,5,6,7", "r8", "r9"),
+                r"
+    .irp lane, 0,1,2,3,4,5,6,7
+    pxor xmm\lane, [r8 + 960 + 16*\lane]
+    movdqu [rdi + 16*\lane], xmm\lane
+    .endr
+    add rdi, 128
+    dec rax
+    jnz 3b
+    dec rdx
+    jnz 2b
+    .irp lane, 0,1,2,3,4,5,6,7,8,9,10
+    pxor xmm\lane, xmm\lane
+    .endr
+    ret
+",
+                options(raw),
+            );
+        }
+    };
+}
+
+xts!(xts_encrypt, "aesenc");
+xts!(xts_decrypt, "aesdec");

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Types of arguments, and the options that several commands share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, TypedDict, TypeVar
+
+import click
+
+from strongroom.cli._override import override
+from strongroom.cli.session import Session
+from strongroom.cli.sizes import parse_memory, parse_size
+from strongroom.errors import StrongroomError, UsageError
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from click.shell_completion import CompletionItem
+
+    from strongroom.units import ByteCount, KibiBytes
+
+Function = TypeVar("Function", bound=Callable[..., None])
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
+"""What a volume may be called: it becomes a file name and a part of a URI."""
+
+
+class VolumeName(click.ParamType[str]):
+    """A name for a volume."""
+
+    name = "name"
+
+    @override
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name unchanged.
+
+        Raises:
+            UsageError: It is not a name.
+        """
+        del param, ctx
+        if NAME.fullmatch(value) is None:
+            raise UsageError(
+                f"not a volume name: {value}",
+                hint="letters, digits, and . _ - after the first; 63 characters at most",
+            )
+        return value
+
+
+class OpenVolumeName(VolumeName):
+    """The name of a volume that is open, which the shell can complete."""
+
+    @override
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the open volumes whose names begin so; none when the host cannot tell."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - not needed to run
+
+        del param
+        try:
+            names = [volume.name for volume in ctx.ensure_object(Session).volumes.list_volumes()]
+        except StrongroomError:
+            return []
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+class FilePath(click.Path):
+    """A path, which may or may not exist: that is for the host to find out."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    @override
+    def convert(
+        self,
+        value: str | PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Path:
+        """Return the path.
+
+        Raises:
+            UsageError: It is empty.
+        """
+        del param, ctx
+        if not str(value):
+            raise UsageError("a path is empty", hint="look at the variable that it came from")
+        return Path(value)
+
+
+class Size(click.ParamType["ByteCount"]):
+    """A size in bytes, or with a unit."""
+
+    name = "size"
+
+    @override
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> ByteCount:
+        """Return bytes; raise UsageError for what is not a size."""
+        del param, ctx
+        return parse_size(value)
+
+
+class Memory(click.ParamType["KibiBytes"]):
+    """An amount of memory in KiB, or with a unit."""
+
+    name = "memory"
+
+    @override
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> KibiBytes:
+        """Return KiB; raise UsageError for what is not a size."""
+        del param, ctx
+        return parse_memory(value)
+
+
+def _set_json(context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's callback
+    context.ensure_object(Session).json = value
+
+
+json_option = click.option(
+    "--json",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_set_json,
+    help="Print one line of JSON; an error is an object there too.",
+)
+image_argument = click.argument("image", metavar="IMAGE", type=FilePath())
+new_name_argument = click.argument("name", metavar="NAME", type=VolumeName())
+open_name_argument = click.argument("name", metavar="NAME", type=OpenVolumeName())
+header_option = click.option(
+    "--header",
+    metavar="FILE",
+    type=FilePath(),
+    help="The detached header, when it is not in IMAGE.",
+)
+passphrase_option = click.option(
+    "--passphrase-file",
+    metavar="FILE",
+    type=click.Path(path_type=str),
+    help="Read the passphrase from FILE; - is standard input. One trailing newline is dropped. "
+    "Without it the terminal asks.",
+)
+new_passphrase_option = click.option(
+    "--new-passphrase-file",
+    metavar="FILE",
+    type=click.Path(path_type=str),
+    help="Read the new passphrase from FILE; - is standard input. Without it the terminal asks.",
+)
+recovery_file_option = click.option(
+    "--recovery-key-file",
+    metavar="FILE",
+    type=FilePath(),
+    help="Write the recovery key to FILE, which must not exist; mode 0600. Without it the terminal "
+    "shows the key, once.",
+)
+
+
+def keyslot_option(*, required: bool, about: str) -> Callable[[Function], Function]:
+    """Return the option that names a keyslot."""
+    return click.option(
+        "--keyslot", metavar="N", type=click.IntRange(0, 31), required=required, help=about
+    )
+
+
+def attach_options(function: Function) -> Function:
+    """Add the options that say how an open volume appears."""
+    for option in reversed(
+        (
+            click.option(
+                "--attach",
+                type=click.Choice(("auto", "nbd", "ublk", "fuse", "none")),
+                default="auto",
+                show_default=True,
+                help="How the volume becomes a block device; none gives only the socket.",
+            ),
+            click.option("--read-only", is_flag=True, help="Refuse every write."),
+            click.option(
+                "--discard",
+                is_flag=True,
+                help="Pass trims on to the image. Shows which areas are unused to whoever sees it.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def kdf_options(function: Function) -> Function:
+    """Add the options that choose the key derivation of a new keyslot."""
+    for option in reversed(
+        (
+            click.option(
+                "--kdf",
+                type=click.Choice(("argon2id", "argon2i", "pbkdf2")),
+                default="argon2id",
+                show_default=True,
+                help="How the passphrase becomes a key.",
+            ),
+            click.option(
+                "--kdf-memory",
+                metavar="SIZE",
+                type=Memory(),
+                help="Memory for Argon2 in KiB, or with a unit: 512M. Default: measured, "
+                "for about 2 seconds.",
+            ),
+            click.option(
+                "--kdf-iterations",
+                metavar="N",
+                type=click.IntRange(min=1, max=2**32 - 1),
+                help="Passes of Argon2, or iterations of PBKDF2. Default: measured.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+class AttachOptions(TypedDict):
+    """The values of :func:`attach_options`."""
+
+    attach: Literal["auto", "nbd", "ublk", "fuse", "none"]
+    read_only: bool
+    discard: bool
+
+
+class KdfOptions(TypedDict):
+    """The values of :func:`kdf_options`."""
+
+    kdf: Literal["argon2id", "argon2i", "pbkdf2"]
+    kdf_memory: KibiBytes | None
+    kdf_iterations: int | None
+
+
+class ImageOptions(TypedDict):
+    """The values of ``image_argument`` and ``header_option``."""
+
+    image: Path
+    header: Path | None

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``strongroom close``: close an open volume."""
+
+import click
+
+from strongroom.cli.arguments import json_option, open_name_argument
+from strongroom.cli.session import Session
+from strongroom.cli.tree import command
+from strongroom.errors import MountedError, NotOpenError
+
+
+@command(
+    "close",
+    examples=("strongroom close vault",),
+    exits=(MountedError, NotOpenError),
+)
+@open_name_argument
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Close although the device is mounted or in use; programs that use it get errors.",
+)
+@json_option
+def close_command(session: Session, *, name: str, force: bool) -> None:
+    """Close the volume NAME.
+
+    Flushes what was written, removes the block device, erases the keys and ends the enclave. A
+    device that is mounted stays.
+    """
+    with session.reporter() as report:
+        session.volumes.close_volume(name, force=force, report=report)
+    session.show({"name": name, "closed": True}, f"closed {name}")

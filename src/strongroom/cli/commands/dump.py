@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``strongroom dump``: what a header says."""
+
+from pathlib import Path
+
+from strongroom.cli.arguments import header_option, image_argument, json_option
+from strongroom.cli.output import outline
+from strongroom.cli.session import Session
+from strongroom.cli.tree import command
+from strongroom.errors import HeaderBrokenError, Luks1Error, NotFoundError, NotLuksError
+from strongroom.host.contracts import ImageReference
+
+
+@command(
+    "dump",
+    examples=("strongroom dump vault.img", "strongroom dump vault.img --json"),
+    exits=(NotFoundError, NotLuksError, Luks1Error, HeaderBrokenError),
+)
+@image_argument
+@header_option
+@json_option
+def dump_command(session: Session, *, image: Path, header: Path | None) -> None:
+    """Show what the header of IMAGE says.
+
+    Segments, keyslots, digests and tokens. No passphrase is needed and no secret is shown. What is
+    shown is not authenticated: whoever can write to the disk can write this.
+    """
+    facts = session.volumes.dump(ImageReference(image, header))
+    session.show(facts, outline(facts))

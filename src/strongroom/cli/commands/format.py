@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``strongroom format``: make a volume."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Unpack
+
+import click
+
+from strongroom.cli.arguments import (
+    ImageOptions,
+    KdfOptions,
+    Size,
+    header_option,
+    image_argument,
+    json_option,
+    kdf_options,
+    passphrase_option,
+    recovery_file_option,
+)
+from strongroom.cli.commands._keys import kdf_choice, kdf_words, slot_words
+from strongroom.cli.output import pairs
+from strongroom.cli.passphrase import passphrase_source
+from strongroom.cli.progress import CommandReporter
+from strongroom.cli.recovery import recovery_destination
+from strongroom.cli.session import Session
+from strongroom.cli.sizes import size_words
+from strongroom.cli.tree import command
+from strongroom.errors import (
+    AlreadyOpenError,
+    MountedError,
+    NoSpaceError,
+    PassphraseInputError,
+    TargetInUseError,
+    UnavailableError,
+    UsageError,
+)
+from strongroom.host.contracts import FormatRequest, FormatResult, ImageReference
+from strongroom.units import ByteCount
+
+FACTORS: Final = ("passphrase",)
+"""The factors that this version knows."""
+
+LATER_FACTORS: Final = ("enclave", "tpm")
+DEFAULT_FACTORS: Final = "passphrase"
+MAX_LABEL_BYTES: Final = 47
+"""LUKS2 has 48 bytes for it, the last of which is zero."""
+
+
+class FormatOptions(ImageOptions, KdfOptions):
+    """What the command line gives to ``format``."""
+
+    size: ByteCount | None
+    sector_size: str
+    key_bits: str
+    factors: str
+    label: str
+    sparse: bool
+    force: bool
+    passphrase_file: str | None
+    recovery_key_file: Path | None
+    no_recovery: bool
+
+
+@command(
+    "format",
+    examples=(
+        "strongroom format vault.img --size 1G --recovery-key-file vault.key",
+        "pass show vault | strongroom format /dev/sdb1 --no-recovery --passphrase-file -",
+    ),
+    exits=(
+        UsageError,
+        PassphraseInputError,
+        TargetInUseError,
+        MountedError,
+        AlreadyOpenError,
+        NoSpaceError,
+    ),
+)
+@image_argument
+@click.option(
+    "--size",
+    metavar="SIZE",
+    type=Size(),
+    help="Create IMAGE with this size: bytes, or a whole number with K, M, G or T (powers of "
+    "1024). Without it IMAGE must exist.",
+)
+@click.option(
+    "--sector-size",
+    type=click.Choice(("512", "1024", "2048", "4096")),
+    default="4096",
+    show_default=True,
+    help="Unit of encryption in bytes.",
+)
+@click.option(
+    "--key-bits",
+    type=click.Choice(("256", "512")),
+    default="512",
+    show_default=True,
+    help="Length of the volume key: two AES keys of half of it, for XTS.",
+)
+@click.option(
+    "--factors",
+    metavar="LIST",
+    default=DEFAULT_FACTORS,
+    show_default=True,
+    help="What opens the volume, separated by commas.",
+)
+@recovery_file_option
+@click.option("--no-recovery", is_flag=True, help="Make no recovery key.")
+@click.option("--force", is_flag=True, help="Overwrite a target that holds data.")
+@click.option(
+    "--label", metavar="TEXT", default="", help="A label in the header; 47 bytes at most."
+)
+@header_option
+@click.option(
+    "--sparse",
+    is_flag=True,
+    help="With --size, reserve no space; the image grows with use.",
+)
+@kdf_options
+@passphrase_option
+@json_option
+def format_command(session: Session, **options: Unpack[FormatOptions]) -> None:
+    """Make a volume in IMAGE, a file or a block device.
+
+    The volume is plain LUKS2 with AES-256-XTS. Besides the passphrase it gets a recovery key, which
+    opens it with stock cryptsetup too. A target with a known signature is refused, and so is one
+    that is mounted or open.
+    """
+    factors = parse_factors(options["factors"])
+    check_label(options["label"])
+    _check_combinations(options)
+    kdf = kdf_choice(options)
+    with session.reporter() as report:
+        source = passphrase_source(options["passphrase_file"], report.pause)
+        with _recovery(options, report) as recovery_fd:
+            request = FormatRequest(
+                image=ImageReference(options["image"], options["header"]),
+                kdf=kdf,
+                size_bytes=options["size"],
+                sector_size_bytes=int(options["sector_size"]),
+                key_bits=256 if options["key_bits"] == "256" else 512,
+                factors=factors,
+                label=options["label"],
+                sparse=options["sparse"],
+                force=options["force"],
+                recovery_fd=recovery_fd,
+            )
+            result = session.volumes.format_volume(request, source, report)
+    session.show(result, _words(result))
+
+
+def parse_factors(text: str) -> tuple[str, ...]:
+    """Return the factors that a comma-separated list names.
+
+    Raises:
+        UsageError: A name is unknown or comes twice.
+        UnavailableError: A name belongs to a later version.
+    """
+    factors = tuple(text.split(","))
+    for factor in factors:
+        if factor in LATER_FACTORS:
+            raise UnavailableError(
+                f"the factor {factor} comes in a later version",
+                hint=f"this version has: {', '.join(FACTORS)}",
+            )
+        if factor not in FACTORS:
+            raise UsageError(
+                f"unknown factor: {factor}", hint=f"this version has: {', '.join(FACTORS)}"
+            )
+    if len(set(factors)) != len(factors):
+        raise UsageError("a factor is named twice")
+    return factors
+
+
+def check_label(label: str) -> None:
+    """Refuse a label that does not fit into a LUKS2 header.
+
+    Raises:
+        UsageError: It is too long, not UTF-8, or has characters that cannot be seen.
+    """
+    if not label.isprintable():
+        raise UsageError("the label has characters that cannot be printed")
+    if len(label.encode()) > MAX_LABEL_BYTES:
+        raise UsageError("the label is too long", hint=f"{MAX_LABEL_BYTES} bytes at most")
+
+
+def _check_combinations(options: FormatOptions) -> None:
+    if options["no_recovery"] and options["recovery_key_file"] is not None:
+        raise UsageError("--no-recovery and --recovery-key-file exclude each other")
+    if options["sparse"] and options["size"] is None:
+        raise UsageError("--sparse needs --size", hint="an existing image keeps its shape")
+
+
+@contextlib.contextmanager
+def _recovery(options: FormatOptions, report: CommandReporter) -> Iterator[int | None]:
+    if options["no_recovery"]:
+        yield None
+        return
+    with recovery_destination(options["recovery_key_file"], report.pause) as descriptor:
+        yield descriptor
+
+
+def _words(result: FormatResult) -> str:
+    facts = [
+        ("volume", result.image),
+        ("uuid", result.uuid),
+        ("cipher", f"{result.cipher}, {result.key_bits}-bit key"),
+        ("sectors", f"{result.sector_size_bytes} bytes"),
+        ("data", f"{size_words(result.data_size_bytes)} at {size_words(result.data_offset_bytes)}"),
+        ("keyslots", ", ".join(str(keyslot) for keyslot in result.keyslots)),
+        ("kdf", kdf_words(result.kdf)),
+        ("recovery", slot_words(result.recovery_keyslot)),
+    ]
+    return pairs(facts)

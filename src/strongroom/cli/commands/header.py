@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``strongroom header``: back up and restore the header of a volume."""
+
+from pathlib import Path
+
+import click
+
+from strongroom.cli.arguments import FilePath, header_option, image_argument, json_option
+from strongroom.cli.output import outline
+from strongroom.cli.session import Session
+from strongroom.cli.tree import Group, command
+from strongroom.errors import (
+    AlreadyOpenError,
+    NotFoundError,
+    NotLuksError,
+    RollbackError,
+    TargetInUseError,
+)
+from strongroom.host.contracts import ImageReference
+
+header_group = Group(
+    "header",
+    about="""Back up and restore the header of a volume.
+
+    A volume whose header is lost is lost. A backup opens with the passphrases of its day: keep it
+    as safe as the volume.
+    """,
+    places={
+        name: f"strongroom.cli.commands.header:{name}_command" for name in ("backup", "restore")
+    },
+    options=(),
+)
+
+file_argument = click.argument("file", metavar="FILE", type=FilePath())
+
+
+@command(
+    "backup",
+    examples=("strongroom header backup vault.img vault.header",),
+    exits=(NotFoundError, NotLuksError, TargetInUseError),
+)
+@image_argument
+@file_argument
+@header_option
+@json_option
+def backup_command(session: Session, *, image: Path, file: Path, header: Path | None) -> None:
+    """Write the header of IMAGE to the new file FILE.
+
+    The backup holds the keyslots, and none of the data.
+    """
+    facts = session.volumes.backup_header(ImageReference(image, header), file)
+    session.show(facts, outline(facts))
+
+
+@command(
+    "restore",
+    examples=("strongroom header restore vault.img vault.header",),
+    exits=(NotFoundError, NotLuksError, RollbackError, AlreadyOpenError),
+)
+@image_argument
+@file_argument
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Restore although the header in IMAGE is newer, foreign or unreadable. An older header "
+    "brings removed passphrases back; a foreign one makes the data unreadable.",
+)
+@header_option
+@json_option
+def restore_command(
+    session: Session, *, image: Path, file: Path, force: bool, header: Path | None
+) -> None:
+    """Write the header in FILE back to IMAGE.
+
+    A header that is older than the one in IMAGE, or of another volume, is refused.
+    """
+    with session.reporter() as report:
+        facts = session.volumes.restore_header(
+            ImageReference(image, header), file, report, force=force
+        )
+    session.show(facts, outline(facts))

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``strongroom open``: open a volume in the background."""
+
+from typing import Unpack
+
+from strongroom.cli.arguments import (
+    AttachOptions,
+    ImageOptions,
+    attach_options,
+    header_option,
+    image_argument,
+    json_option,
+    new_name_argument,
+    passphrase_option,
+)
+from strongroom.cli.output import pairs
+from strongroom.cli.passphrase import passphrase_source
+from strongroom.cli.session import Session
+from strongroom.cli.sizes import size_words
+from strongroom.cli.tree import command
+from strongroom.errors import (
+    AlreadyOpenError,
+    EmptyPassphraseError,
+    NotFoundError,
+    NotLuksError,
+    PassphraseInputError,
+    WrongPassphraseError,
+)
+from strongroom.host.contracts import ImageReference, OpenRequest, OpenResult
+
+
+class OpenOptions(ImageOptions, AttachOptions):
+    """What the command line gives to ``open``."""
+
+    name: str
+    passphrase_file: str | None
+
+
+@command(
+    "open",
+    examples=(
+        "strongroom open vault.img vault",
+        "strongroom open vault.img vault --attach none --read-only --json",
+    ),
+    exits=(
+        NotFoundError,
+        NotLuksError,
+        WrongPassphraseError,
+        EmptyPassphraseError,
+        PassphraseInputError,
+        AlreadyOpenError,
+    ),
+)
+@image_argument
+@new_name_argument
+@attach_options
+@header_option
+@passphrase_option
+@json_option
+def open_command(session: Session, **options: Unpack[OpenOptions]) -> None:
+    """Open the volume in IMAGE under NAME.
+
+    Starts an enclave that serves the volume in the background, and returns when it is ready: as
+    /dev/strongroom/NAME where the machine can attach a block device, and as an NBD socket in any
+    case. A passphrase that is typed may be typed three times.
+    """
+    request = OpenRequest(
+        image=ImageReference(options["image"], options["header"]),
+        name=options["name"],
+        attach=options["attach"],
+        read_only=options["read_only"],
+        discard=options["discard"],
+    )
+    with session.reporter() as report:
+        source = passphrase_source(options["passphrase_file"], report.pause)
+        result = session.volumes.open_volume(request, source, report)
+        if not session.json:
+            for notice in result.notices:
+                report.notice(notice)
+    session.show(result, open_words(result))
+
+
+def open_words(result: OpenResult) -> str:
+    """Return an open volume for people."""
+    device = result.device or "none"
+    return pairs(
+        [
+            ("name", result.name),
+            ("image", result.image + (", read-only" if result.read_only else "")),
+            ("device", f"{device} ({result.attach}: {result.attach_reason})"),
+            ("uri", result.uri),
+            ("size", size_words(result.size_bytes)),
+            ("keyslot", str(result.keyslot)),
+        ]
+    )

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``strongroom serve``: open a volume in the foreground."""
+
+import sys
+from typing import Unpack
+
+import click
+
+from strongroom.cli.arguments import (
+    AttachOptions,
+    ImageOptions,
+    attach_options,
+    header_option,
+    image_argument,
+    new_name_argument,
+    passphrase_option,
+)
+from strongroom.cli.session import Session
+from strongroom.cli.tree import command
+from strongroom.errors import (
+    AlreadyOpenError,
+    NotFoundError,
+    NotLuksError,
+    UsageError,
+    WrongPassphraseError,
+)
+from strongroom.host.contracts import ImageReference, OpenRequest
+
+
+class ServeOptions(ImageOptions, AttachOptions):
+    """What the command line gives to ``serve``."""
+
+    name: str
+    passphrase_file: str | None
+    wait_for_key: bool
+
+
+@command(
+    "serve",
+    examples=(
+        "strongroom serve vault.img vault --wait-for-key",
+        "strongroom serve vault.img vault --passphrase-file /run/credentials/vault",
+    ),
+    exits=(NotFoundError, NotLuksError, WrongPassphraseError, AlreadyOpenError),
+)
+@image_argument
+@new_name_argument
+@click.option(
+    "--wait-for-key",
+    is_flag=True,
+    help="Ask nobody; wait until 'strongroom setkey NAME' hands over the passphrase.",
+)
+@attach_options
+@header_option
+@passphrase_option
+def serve_command(session: Session, **options: Unpack[ServeOptions]) -> None:
+    """Open a volume and stay in the foreground.
+
+    The same as 'open', for systemd and containers. The volume is closed by SIGTERM, by SIGINT, or
+    by 'strongroom close NAME'. This process never holds the passphrase: a short-lived 'strongroom
+    setkey' reads it and seals it to the enclave.
+    """
+    if options["wait_for_key"] and options["passphrase_file"] is not None:
+        raise UsageError(
+            "--wait-for-key and --passphrase-file exclude each other",
+            hint="give the file to 'strongroom setkey'",
+        )
+    request = OpenRequest(
+        image=ImageReference(options["image"], options["header"]),
+        name=options["name"],
+        attach=options["attach"],
+        read_only=options["read_only"],
+        discard=options["discard"],
+    )
+    waits = options["wait_for_key"]
+    command_line = None if waits else key_command(options["name"], options["passphrase_file"])
+    with session.reporter() as report:
+        code = session.volumes.serve_volume(
+            request, report, wait_for_key=waits, key_command=command_line
+        )
+    click.get_current_context().exit(code)
+
+
+def key_command(name: str, passphrase_file: str | None) -> tuple[str, ...]:
+    """Return the command that hands over the passphrase; it inherits standard input.
+
+    ``-I`` keeps Python from importing modules that the current directory or a variable names.
+    """
+    source = () if passphrase_file is None else (f"--passphrase-file={passphrase_file}",)
+    return (sys.executable, "-I", "-m", "strongroom", "setkey", *source, name)

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``strongroom slot``: the keyslots of a volume, each of which opens it."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Unpack
+
+import click
+
+from strongroom.cli.arguments import (
+    ImageOptions,
+    KdfOptions,
+    header_option,
+    image_argument,
+    json_option,
+    kdf_options,
+    keyslot_option,
+    new_passphrase_option,
+    passphrase_option,
+    recovery_file_option,
+)
+from strongroom.cli.commands._keys import kdf_choice, kdf_words
+from strongroom.cli.output import pairs, table
+from strongroom.cli.passphrase import passphrase_source, refuse_shared_input
+from strongroom.cli.progress import CommandReporter
+from strongroom.cli.recovery import recovery_destination
+from strongroom.cli.session import Session
+from strongroom.cli.sizes import size_words
+from strongroom.cli.tree import Group, command
+from strongroom.errors import (
+    KeyslotStateError,
+    LastWayInError,
+    NotFoundError,
+    NotLuksError,
+    UnknownTokenError,
+    UsageError,
+    WrongPassphraseError,
+)
+from strongroom.host.contracts import ImageReference, KeyslotResult
+
+slot_group = Group(
+    "slot",
+    about="""Manage the keyslots of a volume.
+
+    Each keyslot opens the volume with its own passphrase or recovery key. The last way in is never
+    removed.
+    """,
+    places={
+        name: f"strongroom.cli.commands.slot:{name}_command"
+        for name in ("list", "add", "change", "remove")
+    },
+    options=(),
+)
+
+
+class ChangeOptions(ImageOptions, KdfOptions):
+    """What the command line gives to ``slot change``."""
+
+    keyslot: int | None
+    passphrase_file: str | None
+    new_passphrase_file: str | None
+
+
+class AddOptions(ChangeOptions):
+    """What the command line gives to ``slot add``."""
+
+    recovery: bool
+    recovery_key_file: Path | None
+
+
+class RemoveOptions(ImageOptions):
+    """What the command line gives to ``slot remove``."""
+
+    keyslot: int
+    passphrase_file: str | None
+
+
+@command("list", examples=("strongroom slot list vault.img",), exits=(NotFoundError, NotLuksError))
+@image_argument
+@header_option
+@json_option
+def list_command(session: Session, *, image: Path, header: Path | None) -> None:
+    """List the keyslots of IMAGE.
+
+    Each with its kind and with how it derives its key.
+    """
+    keyslots = session.volumes.list_keyslots(ImageReference(image, header))
+    rows = [
+        (
+            str(keyslot.keyslot),
+            keyslot.kind,
+            keyslot.priority,
+            f"{keyslot.cipher}, {keyslot.key_bits} bits",
+            kdf_words(keyslot.kdf),
+        )
+        for keyslot in keyslots
+    ]
+    header_row = ("KEYSLOT", "KIND", "PRIORITY", "CIPHER", "KDF")
+    session.show(keyslots, table(header_row, rows) if rows else "no keyslot is in use")
+
+
+@command(
+    "add",
+    examples=(
+        "strongroom slot add vault.img",
+        "strongroom slot add vault.img --recovery --recovery-key-file vault.key",
+    ),
+    exits=(KeyslotStateError, WrongPassphraseError),
+)
+@image_argument
+@keyslot_option(required=False, about="The keyslot to fill, 0 to 31. Default: the first free one.")
+@click.option("--recovery", is_flag=True, help="Add a recovery key instead of a passphrase.")
+@recovery_file_option
+@header_option
+@kdf_options
+@passphrase_option
+@new_passphrase_option
+@json_option
+def add_command(session: Session, **options: Unpack[AddOptions]) -> None:
+    """Add a passphrase, or a recovery key, to IMAGE.
+
+    An existing passphrase or recovery key is asked for first.
+    """
+    _check_add(options)
+    kdf = kdf_choice(options)
+    with session.reporter() as report:
+        existing = passphrase_source(options["passphrase_file"], report.pause)
+        new = (
+            None
+            if options["recovery"]
+            else passphrase_source(options["new_passphrase_file"], report.pause)
+        )
+        with _recovery(options, report) as recovery_fd:
+            result = session.volumes.add_keyslot(
+                ImageReference(options["image"], options["header"]),
+                existing,
+                new,
+                kdf,
+                report,
+                keyslot=options["keyslot"],
+                recovery_fd=recovery_fd,
+            )
+    session.show(result, _words(result))
+
+
+@command(
+    "change",
+    examples=("strongroom slot change vault.img",),
+    exits=(KeyslotStateError, UnknownTokenError, WrongPassphraseError),
+)
+@image_argument
+@keyslot_option(
+    required=False, about="The keyslot to change, 0 to 31. Default: the one that opens."
+)
+@header_option
+@kdf_options
+@passphrase_option
+@new_passphrase_option
+@json_option
+def change_command(session: Session, **options: Unpack[ChangeOptions]) -> None:
+    """Replace a passphrase of IMAGE by a new one.
+
+    The old passphrase opens nothing afterwards, unless somebody kept a copy of the old header.
+    """
+    refuse_shared_input(options["passphrase_file"], options["new_passphrase_file"])
+    with session.reporter() as report:
+        result = session.volumes.change_keyslot(
+            ImageReference(options["image"], options["header"]),
+            passphrase_source(options["passphrase_file"], report.pause),
+            passphrase_source(options["new_passphrase_file"], report.pause),
+            kdf_choice(options),
+            report,
+            keyslot=options["keyslot"],
+        )
+    session.show(result, _words(result))
+
+
+@command(
+    "remove",
+    examples=("strongroom slot remove vault.img --keyslot 2",),
+    exits=(LastWayInError, KeyslotStateError, UnknownTokenError, WrongPassphraseError),
+)
+@image_argument
+@keyslot_option(required=True, about="The keyslot to erase, 0 to 31.")
+@header_option
+@passphrase_option
+@json_option
+def remove_command(session: Session, **options: Unpack[RemoveOptions]) -> None:
+    """Erase a keyslot of IMAGE.
+
+    A passphrase or recovery key of another keyslot is asked for, which shows that the volume can
+    still be opened afterwards. The last way in is never removed.
+    """
+    keyslot = options["keyslot"]
+    with session.reporter() as report:
+        session.volumes.remove_keyslot(
+            ImageReference(options["image"], options["header"]),
+            passphrase_source(options["passphrase_file"], report.pause),
+            report,
+            keyslot=keyslot,
+        )
+    facts = {"image": str(options["image"]), "keyslot": keyslot, "removed": True}
+    session.show(facts, f"removed keyslot {keyslot}")
+
+
+def _check_add(options: AddOptions) -> None:
+    refuse_shared_input(options["passphrase_file"], options["new_passphrase_file"])
+    if options["recovery"] and options["new_passphrase_file"] is not None:
+        raise UsageError(
+            "--recovery and --new-passphrase-file exclude each other",
+            hint="a recovery key is made, not given",
+        )
+    if options["recovery_key_file"] is not None and not options["recovery"]:
+        raise UsageError("--recovery-key-file needs --recovery")
+
+
+@contextlib.contextmanager
+def _recovery(options: AddOptions, report: CommandReporter) -> Iterator[int | None]:
+    if not options["recovery"]:
+        yield None
+        return
+    with recovery_destination(options["recovery_key_file"], report.pause) as descriptor:
+        yield descriptor
+
+
+def _words(result: KeyslotResult) -> str:
+    return pairs(
+        [
+            ("keyslot", str(result.keyslot)),
+            ("kind", result.kind),
+            ("kdf", kdf_words(result.kdf)),
+            ("area", f"{size_words(result.area_size_bytes)} at {result.area_offset_bytes} bytes"),
+        ]
+    )

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``strongroom status``: everything about an open volume that is not secret."""
+
+from strongroom.cli.arguments import json_option, open_name_argument
+from strongroom.cli.output import pairs, table
+from strongroom.cli.session import Session
+from strongroom.cli.sizes import size_words
+from strongroom.cli.tree import command
+from strongroom.errors import NotOpenError
+from strongroom.host.contracts import StatusResult
+
+
+@command("status", examples=("strongroom status vault",), exits=(NotOpenError,))
+@open_name_argument
+@json_option
+def status_command(session: Session, *, name: str) -> None:
+    """Show the state of the volume NAME.
+
+    Processes, cipher, counters since it was opened, rates, and each measure of confinement with
+    whether the kernel granted it. A simulated enclave is called so.
+    """
+    result = session.volumes.status(name)
+    session.show(result, "\n\n".join(part for part in _parts(result) if part))
+
+
+def _parts(result: StatusResult) -> tuple[str, ...]:
+    counters = [(key.replace("_", " "), str(value)) for key, value in result.counters.items()]
+    rates = [(key.replace("_", " "), f"{value:.1f}") for key, value in result.rates.items()]
+    measures = [
+        (measure.name, "yes" if measure.active else "NO", measure.detail)
+        for measure in result.confinement
+    ]
+    return (
+        pairs(_facts(result)),
+        pairs(counters + rates) if counters or rates else "",
+        table(("CONFINEMENT", "ACTIVE", "DETAIL"), measures) if measures else "",
+    )
+
+
+def _facts(result: StatusResult) -> list[tuple[str, str]]:
+    modes = [
+        word for word, on in (("read-only", result.read_only), ("discard", result.discard)) if on
+    ]
+    return [
+        ("name", result.name),
+        ("state", ", ".join([result.state, *modes])),
+        ("image", result.image),
+        ("uuid", result.uuid),
+        ("device", f"{result.device or 'none'} ({result.attach})"),
+        ("uri", result.uri),
+        ("size", f"{size_words(result.size_bytes)}, {result.sector_size_bytes}-byte sectors"),
+        ("cipher", f"{result.cipher} ({result.cipher_backend})"),
+        ("enclave", f"{result.tee}{', simulated' if result.simulated else ''}"),
+        ("processes", f"host {result.host_pid}, enclave {result.enclave_pid}"),
+        ("opened", f"{result.opened_at}, {result.uptime_seconds:.0f} s ago"),
+    ]

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How an error reaches its reader: two lines on standard error, an exit code, and JSON if asked.
+
+With ``--json`` the error is also one object on standard output, so that a script reads one stream:
+``{"error": ..., "hint": ..., "exit_code": ..., "class": ...}``. It is left out when the command
+has already printed its facts there, because two documents are not JSON.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import PurePath
+from types import TracebackType
+
+import click
+
+from strongroom.cli.output import ReaderGoneError, complain, emit, json_line, printable
+from strongroom.errors import InternalError, PlatformError, StrongroomError, UsageError
+
+EXIT_READER_GONE = 141
+"""As if SIGPIPE had ended us, which is what every shell expects: 128 + 13."""
+
+
+def report(error: StrongroomError, *, json: bool) -> int:
+    """Say what went wrong and return the exit code."""
+    message, hint = printable(error.message), printable(error.hint)
+    complain(f"error: {message}")
+    if hint:
+        complain(f"hint: {hint}")
+    if json:
+        facts = {
+            "error": error.message,
+            "hint": error.hint,
+            "exit_code": error.exit_code,
+            "class": type(error).__name__,
+        }
+        try:
+            emit(json_line(facts))
+        except (PlatformError, ReaderGoneError):
+            abandon_stdout()
+    return error.exit_code
+
+
+def usage_error(error: click.ClickException) -> UsageError:
+    """Return click's complaint in our words and form."""
+    message = error.format_message().strip().rstrip(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context is not None else "strongroom"
+    return UsageError(message[:1].lower() + message[1:], hint=f"see: {path} --help")
+
+
+def bug_hook(
+    *, debug: Callable[[], bool], json: Callable[[], bool]
+) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
+    """Return a ``sys.excepthook`` for what nobody expected: one line, and Python exits with 1.
+
+    The traceback, which holds file names and source lines but no values, appears with ``--debug``.
+    """
+
+    def hook(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None, /
+    ) -> None:
+        import traceback  # noqa: PLC0415 - slow to import, and hopefully never needed
+
+        if debug():
+            traceback.print_exception(kind, error, trace)
+        frames = traceback.extract_tb(trace)
+        place = f" ({PurePath(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+        hint = "please report it, with the output of the same command with --debug"
+        report(InternalError(f"bug: {kind.__name__}: {error}{place}", hint=hint), json=json())
+
+    return hook
+
+
+def abandon_stdout() -> None:
+    """Let Python's last flush go nowhere, as standard output is broken."""
+    if sys.stdout is None:
+        return
+    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.dup2(null, sys.stdout.fileno())
+    finally:
+        os.close(null)

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Progress and notices, on standard error.
+
+Quirk: the bar is redrawn only when the host reports, never from a thread, because the process may
+fork while a bar is shown.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final, Protocol, Self
+
+from strongroom.cli._override import override
+from strongroom.cli.output import complain, printable
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.progress import Progress, TaskID
+
+REDRAW_SECONDS: Final[float] = 0.1
+
+
+class CommandReporter(Protocol):
+    """A reporter that can be told to leave the terminal alone."""
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Say how far a stage is; ``total`` 0 means that the end is not known."""
+
+    def notice(self, text: str) -> None:
+        """Say something once; the same text again is dropped."""
+
+    def pause(self) -> None:
+        """Take the bar off the terminal until the next report."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
+
+
+class PlainReporter:
+    """For logs and pipes: notices only."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Say nothing: a log has no use for percentages."""
+
+    def notice(self, text: str) -> None:
+        """Write a notice once."""
+        if text not in self._said:
+            self._said.add(text)
+            complain(f"note: {printable(text)}")
+
+    def pause(self) -> None:
+        """Do nothing: there is no bar."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None:
+        self.pause()
+
+
+class TerminalReporter(PlainReporter):
+    """For people: a bar for each stage, gone when the command ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._drawn_at = 0.0
+
+    @override
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Move the bar of a stage; it is drawn at most ten times a second."""
+        bars = self._bars or self._begin()
+        if stage not in self._tasks:
+            self._tasks[stage] = bars.add_task(printable(stage), total=None)
+            self._drawn_at = 0.0
+        bars.update(self._tasks[stage], completed=done, total=total or None)
+        now = time.monotonic()
+        if now - self._drawn_at >= REDRAW_SECONDS or done == total:
+            bars.refresh()
+            self._drawn_at = now
+
+    @override
+    def notice(self, text: str) -> None:
+        """Write a notice above the bars, once."""
+        self.pause()
+        super().notice(text)
+
+    @override
+    def pause(self) -> None:
+        """Erase the bars and give the terminal back."""
+        if self._bars is not None:
+            self._bars.stop()
+        self._bars = None
+        self._tasks = {}
+
+    def _begin(self) -> Progress:
+        from rich.console import Console  # noqa: PLC0415 - a tenth of a second, for terminals only
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            auto_refresh=False,
+            transient=True,
+        )
+        self._bars.start()
+        return self._bars

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run of the command line: what was asked for globally, and how it reaches the host."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from strongroom.cli.output import emit, json_line
+
+if TYPE_CHECKING:
+    from strongroom.cli.host import Volumes
+    from strongroom.cli.progress import CommandReporter
+
+
+class Session:
+    """The object that every command gets first.
+
+    Attributes:
+        debug: Show tracebacks of bugs.
+        json: Print facts, and errors, as JSON.
+        printed: Facts are on standard output already.
+    """
+
+    def __init__(self, volumes: Volumes | None = None) -> None:
+        self.debug = False
+        self.json = False
+        self.printed = False
+        self._volumes = volumes
+
+    @property
+    def volumes(self) -> Volumes:
+        """The host, imported on first use because starting must be quick."""
+        if self._volumes is None:
+            from strongroom.host import volumes  # noqa: PLC0415 - only commands that ask the host
+
+            self._volumes = volumes
+        return self._volumes
+
+    def show(self, facts: object, text: str) -> None:
+        """Print the result of a command: ``facts`` with ``--json``, else ``text``."""
+        emit(json_line(facts) if self.json else text)
+        self.printed = True
+
+    def reporter(self) -> CommandReporter:
+        """Return where progress goes: a bar on a terminal, nothing but notices elsewhere."""
+        from strongroom.cli.progress import PlainReporter, TerminalReporter  # noqa: PLC0415
+
+        on_terminal = sys.stderr is not None and sys.stderr.isatty()
+        return TerminalReporter() if on_terminal else PlainReporter()

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A new volume: keys made here, a header written so that a kill leaves no half volume.
+
+Order: the whole header area is blanked and synced, then the keyslot areas, then the secondary
+header, then the primary. Until the secondary is durable, the target is no LUKS volume at all.
+"""
+
+import os
+import uuid
+from dataclasses import dataclass
+from typing import Final
+
+from strongroom import _core
+from strongroom._core import Secret
+from strongroom.boundary.calls import CreateVolume
+from strongroom.enclave import kdf
+from strongroom.enclave.disk import Disk
+from strongroom.enclave.keyslots import Progress, area_steps, make_keyslot
+from strongroom.errors import NoSpaceError
+from strongroom.luks2 import (
+    Argon2,
+    Digest,
+    Header,
+    Pbkdf2,
+    Sync,
+    WriteAt,
+    commit_steps,
+    new_header,
+    recovery_token,
+    with_keyslot,
+    with_token,
+)
+from strongroom.luks2.limits import DEFAULT_DATA_OFFSET_BYTES
+from strongroom.units import MIB, ByteOffset
+
+SEGMENT_CIPHER: Final = "aes-xts-plain64"
+DIGEST_HASH: Final = "sha256"
+DIGEST_ITERATIONS: Final = 1000
+"""The volume key has 256 random bits or more: iterations add nothing, and every open pays them."""
+
+_SALT_BYTES: Final = 32
+_BINARY_SALT_BYTES: Final = 64
+_WIPE_CHUNK_BYTES: Final = MIB
+
+
+@dataclass(frozen=True, slots=True)
+class NewVolume:
+    """What was written, and the recovery key if one was asked for."""
+
+    header: Header
+    recovery_keyslot: int | None
+    recovery_key: Secret | None
+
+
+def create(request: CreateVolume, disk: Disk, passphrase: Secret, progress: Progress) -> NewVolume:
+    """Make a volume key, its keyslots and the header, and write them.
+
+    Raises:
+        NoSpaceError: The target is too small for a header and one sector, or the disk is full.
+        DiskError: Writing failed. The target is then not a LUKS volume.
+    """
+    _check_room(request, disk)
+    volume_key = Secret.random(request.key_bits // 8)
+    try:
+        header = _blank_header(request, volume_key)
+        progress("deriving the passphrase's key", 0, 0)
+        header, areas = _with_slot(header, 0, passphrase, volume_key, kdf.choose(request.kdf))
+        recovery_key = None
+        if request.recovery_key_to is not None:
+            recovery_key = Secret.random_recovery_key()
+            header, more = _with_slot(header, 1, recovery_key, volume_key, kdf.minimal())
+            header = with_token(header, recovery_token(1))
+            areas += more
+    finally:
+        volume_key.erase()
+    _blank(disk, header, progress)
+    disk.apply(areas)
+    disk.apply(commit_steps(header))
+    return NewVolume(header, None if recovery_key is None else 1, recovery_key)
+
+
+def _check_room(request: CreateVolume, disk: Disk) -> None:
+    offset = 0 if disk.detached else DEFAULT_DATA_OFFSET_BYTES
+    if disk.image_size_bytes() < offset + request.sector_size_bytes:
+        raise NoSpaceError(
+            f"the target has {disk.image_size_bytes()} bytes, and a volume needs at least "
+            f"{offset + request.sector_size_bytes}",
+            hint="give it a larger --size",
+        )
+    if disk.detached and disk.header_size_bytes() < DEFAULT_DATA_OFFSET_BYTES:
+        raise NoSpaceError(
+            f"the header file has {disk.header_size_bytes()} bytes and needs {DEFAULT_DATA_OFFSET_BYTES}"
+        )
+
+
+def _blank_header(request: CreateVolume, volume_key: Secret) -> Header:
+    salt = os.urandom(_SALT_BYTES)
+    value = _core.volume_key_digest(
+        volume_key,
+        salt,
+        hash_name=DIGEST_HASH,
+        iterations=DIGEST_ITERATIONS,
+        length_bytes=32,
+    )
+    return new_header(
+        uuid=str(uuid.uuid4()),
+        salt=os.urandom(_BINARY_SALT_BYTES),
+        secondary_salt=os.urandom(_BINARY_SALT_BYTES),
+        digest=Digest(
+            hash_name=DIGEST_HASH,
+            iterations=DIGEST_ITERATIONS,
+            salt=salt,
+            digest=value,
+        ),
+        sector_size_bytes=request.sector_size_bytes,
+        volume_key_bytes=volume_key.length_bytes,
+        label=request.label,
+        cipher=SEGMENT_CIPHER,
+        detached=request.header is not None,
+    )
+
+
+def _with_slot(
+    header: Header,
+    number: int,
+    passphrase: Secret,
+    volume_key: Secret,
+    chosen: Pbkdf2 | Argon2,
+) -> tuple[Header, tuple[WriteAt | Sync, ...]]:
+    keyslot, area = make_keyslot(header, passphrase, volume_key, chosen)
+    return with_keyslot(header, number, keyslot, digest=0), area_steps(keyslot, area)
+
+
+def _blank(disk: Disk, header: Header, progress: Progress) -> None:
+    total = header.total_bytes
+    for offset in range(0, total, _WIPE_CHUNK_BYTES):
+        progress("writing the header area", offset, total)
+        size = min(_WIPE_CHUNK_BYTES, total - offset)
+        disk.apply((WriteAt(ByteOffset(offset), bytes(size)),))
+    disk.apply((Sync(),))
+    progress("writing the header area", total, total)

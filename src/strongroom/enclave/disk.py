@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The disk as the enclave sees it: descriptors that the host passed, and nothing it may trust.
+
+The header is read once, into a private copy; what is checked is what is used.
+"""
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Final, Self, TypeVar
+
+from strongroom.errors import DiskError, NoPermissionError, NoSpaceError, PlatformError
+from strongroom.luks2 import HEADER_COPY_BYTES, Step, WriteAt
+from strongroom.units import MIB, ByteCount, ByteOffset
+
+_CHUNK_BYTES: Final = MIB
+ResultT = TypeVar("ResultT")
+
+
+class Disk:
+    """An image and, if it is detached, its header.
+
+    Both descriptors are duplicated; :meth:`close` releases the copies.
+    """
+
+    def __init__(self, image_fd: int, header_fd: int | None, *, read_only: bool = False) -> None:
+        self.read_only = read_only
+        self.image_fd = os.dup(image_fd)
+        self._header_fd = self.image_fd if header_fd is None else os.dup(header_fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def detached(self) -> bool:
+        """Whether the header lies on another device than the data."""
+        return self._header_fd != self.image_fd
+
+    def image_size_bytes(self) -> ByteCount:
+        """Return the size of the image; also for block devices.
+
+        Raises:
+            DiskError: The descriptor is not seekable.
+        """
+        return _size_of(self.image_fd)
+
+    def header_size_bytes(self) -> ByteCount:
+        """Return the size of the device that holds the header."""
+        return _size_of(self._header_fd)
+
+    def header_copy(self) -> bytes:
+        """Read the start of the header device, once: at most :data:`HEADER_COPY_BYTES`.
+
+        Raises:
+            DiskError: Reading failed.
+        """
+        return self.read_header_area(ByteOffset(0), ByteCount(HEADER_COPY_BYTES))
+
+    def read_header_area(self, offset: ByteOffset, size: ByteCount) -> bytes:
+        """Return up to ``size`` bytes of the header device; fewer only at its end.
+
+        Raises:
+            DiskError: Reading failed.
+        """
+        return read_at(self._header_fd, offset, size)
+
+    def apply(self, steps: tuple[Step, ...]) -> None:
+        """Carry out writes and syncs on the header device, in order.
+
+        Raises:
+            NoSpaceError: The disk is full.
+            DiskError: Writing failed; what was written before stays.
+        """
+        for step in steps:
+            match step:
+                case WriteAt():
+                    write_at(self._header_fd, step.offset, step.data)
+                case _:
+                    sync(self._header_fd)
+
+    def close(self) -> None:
+        """Release both descriptors."""
+        if self.detached:
+            os.close(self._header_fd)
+        os.close(self.image_fd)
+
+
+def read_at(descriptor: int, offset: ByteOffset, size: ByteCount) -> bytes:
+    """Return up to ``size`` bytes; fewer only at the end of the file.
+
+    Raises:
+        DiskError: Reading failed.
+    """
+    read = bytearray()
+    while len(read) < size:
+        want = min(_CHUNK_BYTES, size - len(read))
+        part = _checked(lambda want=want: os.pread(descriptor, want, offset + len(read)), "read")  # type: ignore[misc]
+        if not part:
+            break
+        read += part
+    return bytes(read)
+
+
+def write_at(descriptor: int, offset: ByteOffset, data: bytes) -> None:
+    """Write all of ``data``.
+
+    Raises:
+        NoSpaceError: The disk is full.
+        DiskError: Writing failed.
+    """
+    written = 0
+    while written < len(data):
+        part = data[written : written + _CHUNK_BYTES]
+        position = offset + written
+        written += _checked(lambda part=part, at=position: os.pwrite(descriptor, part, at), "write")  # type: ignore[misc]
+
+
+def sync(descriptor: int) -> None:
+    """Make what was written survive a power cut.
+
+    Raises:
+        DiskError: The disk said no.
+    """
+    _checked(lambda: os.fsync(descriptor), "sync")
+
+
+def _size_of(descriptor: int) -> ByteCount:
+    return ByteCount(_checked(lambda: os.lseek(descriptor, 0, os.SEEK_END), "measure"))
+
+
+def _checked(operation: Callable[[], ResultT], verb: str) -> ResultT:
+    try:
+        return operation()
+    except OSError as err:
+        raise disk_error(err, verb) from err
+
+
+def disk_error(err: OSError, verb: str) -> PlatformError:
+    """Return the error of ours that says what the disk said."""
+    reason = os.strerror(err.errno or 0)
+    match err.errno:
+        case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
+            return NoSpaceError(f"cannot {verb} the disk: {reason}", hint="free some space")
+        case errno.EPERM | errno.EACCES | errno.EBADF | errno.EROFS:
+            return NoPermissionError(
+                f"cannot {verb} the disk: {reason}", hint="the disk was opened read-only"
+            )
+        case _:
+            return DiskError(f"cannot {verb} the disk: {reason}", hint="look at the kernel's log")

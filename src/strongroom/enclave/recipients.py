@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keys to which passphrases are sealed: one message each, for one purpose each.
+
+The host carries the sealed passphrase and could keep it; it opens nothing a second time, because
+the private half is erased by its first use, whatever comes of it.
+"""
+
+from collections import OrderedDict
+from typing import Final
+
+from strongroom._core import HpkeReceiver, Secret
+from strongroom.boundary.calls import Purpose, Sealed, SealedReply
+from strongroom.errors import BoundaryError, FormatError
+
+MAX_PENDING: Final = 8
+"""Most keys that wait for their message; asking for more forgets the oldest."""
+
+INFO_PREFIX: Final = b"strongroom/1 "
+RECOVERY_INFO: Final = INFO_PREFIX + b"recovery key"
+
+
+class Recipients:
+    """The keys that wait for their one message."""
+
+    def __init__(self) -> None:
+        self._pending: OrderedDict[bytes, tuple[Purpose, HpkeReceiver]] = OrderedDict()
+
+    def new(self, purpose: Purpose) -> bytes:
+        """Return the public key, 32 bytes, to which one passphrase for ``purpose`` may be sealed."""
+        receiver = HpkeReceiver()
+        self._pending[receiver.public_key] = (purpose, receiver)
+        while len(self._pending) > MAX_PENDING:
+            _, (_, oldest) = self._pending.popitem(last=False)
+            oldest.erase()
+        return receiver.public_key
+
+    def open(self, sealed: Sealed, purpose: Purpose) -> Secret:
+        """Open a sealed passphrase; its key is gone afterwards.
+
+        Raises:
+            BoundaryError: It was sealed to no waiting key, for another purpose, or was changed.
+        """
+        made_for, receiver = self._pending.pop(sealed.public_key, (None, None))
+        if receiver is None:
+            raise BoundaryError("a passphrase was sealed to a key that is not waiting for one")
+        try:
+            if made_for != purpose:
+                raise BoundaryError(f"a passphrase for {made_for} was used for {purpose}")
+            return receiver.open(
+                sealed.encapsulated_key,
+                sealed.ciphertext,
+                info=INFO_PREFIX + purpose.encode(),
+                aad=sealed.public_key,
+            )
+        except FormatError as err:
+            raise BoundaryError("a sealed passphrase was changed on its way") from err
+        finally:
+            receiver.erase()
+
+    def erase(self) -> None:
+        """Erase all keys that wait."""
+        for _, receiver in self._pending.values():
+            receiver.erase()
+        self._pending.clear()
+
+
+def seal_recovery_key(recovery_key: Secret, client_public_key: bytes) -> SealedReply:
+    """Encrypt a recovery key to the client that asked for it.
+
+    Raises:
+        FormatError: The client's key is not a valid X25519 point.
+    """
+    encapsulated_key, ciphertext = recovery_key.seal_to(
+        client_public_key, info=RECOVERY_INFO, aad=client_public_key
+    )
+    return SealedReply(encapsulated_key, ciphertext)

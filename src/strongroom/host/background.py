@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host process that ``open`` leaves behind, and the leash it is on until it is open."""
+
+import contextlib
+import dataclasses
+import json
+import signal
+import socket
+import subprocess
+import sys
+from typing import Final, Self
+
+from strongroom import errors
+from strongroom.errors import EnclaveGoneError, StrongroomError
+from strongroom.host.contracts import OpenRequest
+from strongroom.host.daemon import BackgroundOptions
+from strongroom.host.runtime import VolumeDirectory
+
+_START_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 15.0
+
+
+class Background:
+    """A host process on a leash: unless :meth:`keep` is called, it ends with the ``with`` block.
+
+    The leash is a socket pair; when this process dies, the kernel lets go of it too.
+    """
+
+    def __init__(self, request: OpenRequest) -> None:
+        self.directory = VolumeDirectory(request.name)
+        self._leash, theirs = socket.socketpair()
+        options = BackgroundOptions(
+            image=str(request.image.path.absolute()),
+            header=None if request.image.header is None else str(request.image.header.absolute()),
+            name=request.name,
+            attach=request.attach,
+            read_only=request.read_only,
+            discard=request.discard,
+        )
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-I", "-m", "strongroom.host.daemon"),
+                    *(str(theirs.fileno()), json.dumps(dataclasses.asdict(options))),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,
+                pass_fds=(theirs.fileno(),),
+            )
+        self._kept = False
+
+    def __enter__(self) -> Self:
+        try:
+            self._await_ready()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._kept:
+            # It lives on; nobody waits for it here, and init does once this process has ended.
+            self._process.returncode = 0
+            self._leash.close()
+            return
+        self._leash.close()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_STOP_SECONDS)
+            self._process.kill()
+            self._process.wait()
+
+    def keep(self) -> None:
+        """Let the process live on: the volume is open."""
+        self._kept = True
+
+    def _await_ready(self) -> None:
+        self._leash.settimeout(_START_SECONDS)
+        with self._leash.makefile("rb") as stream, contextlib.suppress(TimeoutError):
+            line = stream.readline(64 * 1024)
+            if line:
+                _raise_error_in(json.loads(line))
+                return
+        raise EnclaveGoneError(
+            "the host process ended while starting", hint=self.directory.log_tail()
+        )
+
+
+def _raise_error_in(message: dict[str, str]) -> None:
+    if not message:
+        return
+    kind = getattr(errors, message["error"], StrongroomError)
+    error: StrongroomError = kind(message["message"], hint=message["hint"])
+    raise error

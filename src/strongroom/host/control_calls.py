@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the command line asks of a volume's host process, over its control socket.
+
+The same machinery as the boundary, declared in the same way; the socket belongs to the operator.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final
+
+from strongroom.boundary.calls import Call, Done, Recipient, ReportProgress, Sealed
+from strongroom.boundary.schema import Size
+
+
+@dataclass(frozen=True, slots=True)
+class JsonText:
+    """A result of ``host.contracts``, as JSON text."""
+
+    json: Annotated[str, Size(2, 64 * 1024)]
+
+
+@dataclass(frozen=True, slots=True)
+class AskRecipient(Call[Recipient]):
+    """Ask for a key to which the volume's passphrase is sealed."""
+
+    result: ClassVar[type[object]] = Recipient
+
+
+@dataclass(frozen=True, slots=True)
+class SetKey(Call[JsonText]):
+    """Unlock, serve and attach the volume. Answers with an ``OpenResult``."""
+
+    passphrase: Sealed
+    result: ClassVar[type[object]] = JsonText
+
+
+@dataclass(frozen=True, slots=True)
+class AskStatus(Call[JsonText]):
+    """Ask for a ``StatusResult``."""
+
+    result: ClassVar[type[object]] = JsonText
+
+
+@dataclass(frozen=True, slots=True)
+class Close(Call[Done]):
+    """Detach, flush, erase the keys and end. Answered when all of it is done."""
+
+    force: bool
+    result: ClassVar[type[object]] = Done
+
+
+CONTROL_CALLS: Final[tuple[type[Call[object]], ...]] = (AskRecipient, AskStatus, Close, SetKey)
+"""From the command line to the host process."""
+
+CONTROL_OCALLS: Final[tuple[type[Call[object]], ...]] = (ReportProgress,)
+"""From the host process to the command line, while it works."""

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this machine gives and lacks, each with what mends it.
+
+The enclave's part is not guessed: an enclave is started and reports its own confinement.
+"""
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from strongroom.boundary import calls
+from strongroom.errors import StrongroomError
+from strongroom.host import runtime
+from strongroom.host.contracts import Finding
+from strongroom.host.launch import launch
+
+_PROMISE: Final = (
+    ("stolen disk, copied image", "safe"),
+    ("other users, other processes", "safe"),
+    ("root reading memory, core dumps, swap", "keys are not found"),
+    ("root changing the enclave's code, or tracing it at start", "NOT SAFE"),
+    ("malicious disk: null cipher, malformed header", "detected"),
+    ("malicious disk: old header, old sectors, changed sectors", "NOT DETECTED in this version"),
+    ("cold boot, DMA", "NOT SAFE"),
+)
+"""The ``process`` column of ``spec/threat-model.md``; a test holds the two together."""
+
+_TOOLS: Final = (
+    ("nbdfuse", "attaching by FUSE", "apt install nbdfuse"),
+    ("fusermount3", "attaching by FUSE", "apt install fuse3"),
+    ("blkid", "seeing what a target holds before formatting it", "apt install util-linux"),
+    ("cryptsetup", "opening volumes without Strongroom", "apt install cryptsetup-bin"),
+)
+
+
+def doctor() -> tuple[Finding, ...]:
+    """Look at everything that Strongroom needs or can use here."""
+    runtime.sweep()
+    return (
+        *_enclave_findings(),
+        *_attach_findings(),
+        *_tool_findings(),
+        *_place_findings(),
+        *_promise(),
+    )
+
+
+def _enclave_findings() -> Iterator[Finding]:
+    try:
+        with launch(_Quiet()) as enclave:
+            description = enclave.call(calls.Describe())
+            tests = enclave.call(calls.RunSelftest()).results
+    except StrongroomError as err:
+        yield Finding("enclave", "missing", f"does not start: {err.message}", err.hint)
+        return
+    kind = "simulated, no hardware vouches for it" if description.simulated else "attested"
+    yield Finding("enclave", "ok", f"starts; provider {description.tee} ({kind})", "")
+    failed = [test.name for test in tests if not test.passed]
+    if failed:
+        yield Finding("self test", "missing", f"failed: {', '.join(failed)}", "do not use it here")
+    else:
+        yield Finding("self test", "ok", f"{len(tests)} known-answer tests pass", "")
+    for measure in description.confinement:
+        yield Finding(
+            measure.name,
+            "ok" if measure.active else "warning",
+            measure.detail,
+            "" if measure.active else _MEND.get(measure.name, "use a newer kernel"),
+        )
+    yield _cipher_finding(description.cipher_backend)
+
+
+_MEND: Final = {
+    "user namespace": "sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=1024",
+    "landlock": "boot with lsm=landlock,... on Linux 5.13 or newer",
+    "secret memory": "use Linux 5.14 or newer (before 6.5: boot with secretmem.enable=1)",
+}
+
+
+def _cipher_finding(backend: str) -> Finding:
+    if backend == "portable":
+        return Finding(
+            "AES",
+            "warning",
+            "no AES instructions: slow, and round keys pass through ordinary registers",
+            "use a processor with AES-NI",
+        )
+    return Finding("AES", "ok", f"{backend}, round keys only ever in secret memory", "")
+
+
+def _attach_findings() -> Iterator[Finding]:
+    yield _device_finding("/dev/fuse", "FUSE", "modprobe fuse")
+    yield _device_finding("/dev/loop-control", "loop devices", "modprobe loop")
+    if Path("/sys/module/nbd").exists() or Path("/dev/nbd0").exists():
+        yield Finding("kernel nbd", "ok", "the kernel has an NBD client", "")
+    else:
+        yield Finding("kernel nbd", "warning", "not loaded; FUSE is used instead", "modprobe nbd")
+
+
+def _device_finding(path: str, what: str, mend: str) -> Finding:
+    if not Path(path).exists():
+        return Finding(what, "missing", f"{path} does not exist", mend)
+    if not os.access(path, os.R_OK | os.W_OK):
+        return Finding(what, "missing", f"{path} is not accessible", "run as root")
+    return Finding(what, "ok", f"{path} is accessible", "")
+
+
+def _tool_findings() -> Iterator[Finding]:
+    for tool, purpose, mend in _TOOLS:
+        found = shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+        if found:
+            yield Finding(tool, "ok", found, "")
+        else:
+            yield Finding(tool, "warning", f"not installed; needed for {purpose}", mend)
+
+
+def _place_findings() -> Iterator[Finding]:
+    yield Finding("kernel", "ok", f"Linux {platform.release()} on {platform.machine()}", "")
+    place = runtime.root()
+    parent = place if place.exists() else place.parent
+    if os.access(parent, os.W_OK):
+        yield Finding("runtime directory", "ok", f"{place} is writable", "")
+    else:
+        yield Finding(
+            "runtime directory",
+            "missing",
+            f"{place} is not writable",
+            "run as root, or set STRONGROOM_RUNTIME_DIR",
+        )
+    if len(Path("/proc/swaps").read_text().splitlines()) > 1:
+        yield Finding(
+            "swap",
+            "warning",
+            "plaintext of files that programs hold in memory can be swapped out; keys cannot",
+            "encrypt the swap, or swapoff -a",
+        )
+
+
+def _promise() -> Iterator[Finding]:
+    for attacker, outcome in _PROMISE:
+        yield Finding(f"threat: {attacker}", "warning" if "NOT" in outcome else "ok", outcome, "")
+
+
+class _Quiet:
+    """A reporter for an enclave that is only looked at."""
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """See :class:`Reporter`."""
+
+    def notice(self, text: str) -> None:
+        """See :class:`Reporter`."""

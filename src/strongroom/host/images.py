@@ -1,0 +1,362 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operations on an image that need no open volume: each runs in an enclave of its own.
+
+The header's lock is held around every read and change of a header, the same lock that cryptsetup
+takes, so that the two never write at once; it works on open volumes too.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from strongroom.boundary import calls
+from strongroom.host import runtime, target
+from strongroom.host.contracts import (
+    FormatRequest,
+    FormatResult,
+    ImageReference,
+    KdfChoice,
+    KeyslotResult,
+    PassphraseSource,
+    Reporter,
+)
+from strongroom.host.launch import EnclaveProcess, launch
+from strongroom.host.sealing import RecoveryKeyReceiver, seal
+from strongroom.units import MIB, ByteCount
+
+JsonValue: TypeAlias = "str | int | bool | list[JsonValue] | dict[str, JsonValue] | None"
+
+DETACHED_HEADER_BYTES: Final = ByteCount(16 * MIB)
+
+
+def format_volume(
+    request: FormatRequest, passphrase: PassphraseSource, report: Reporter
+) -> FormatResult:
+    """Make a volume.
+
+    A file that is created appears under its name only when the volume is complete.
+
+    Raises:
+        TargetInUseError: The target holds data and ``force`` was not given.
+        MountedError: The target is in use.
+        NoSpaceError: There is no room for it.
+        SecretError: The passphrase could not be read or is empty.
+    """
+    runtime.sweep()
+    with _format_target(request) as (image_fd, header_fd), _enclave(report) as enclave:
+        secret = passphrase.read("New passphrase: ", confirm=True)
+        recovery = None
+        if request.recovery_fd is not None:
+            recovery = RecoveryKeyReceiver(request.recovery_fd)
+        recipient = enclave.call(calls.NewRecipient("format"))
+        created = enclave.call(
+            calls.CreateVolume(
+                image=image_fd,
+                header=header_fd,
+                label=request.label,
+                sector_size_bytes=request.sector_size_bytes,
+                key_bits=request.key_bits,
+                kdf=_kdf(request.kdf),
+                passphrase=seal(secret, recipient.public_key, "format"),
+                recovery_key_to=None if recovery is None else recovery.public_key,
+            )
+        )
+    if recovery is not None and created.recovery_key is not None:
+        recovery.deliver(created.recovery_key)
+    return _format_result(request, created)
+
+
+def dump(image: ImageReference) -> dict[str, JsonValue]:
+    """Return the header in full, without secrets.
+
+    Raises:
+        FormatError: It is not a valid LUKS2 header.
+    """
+    runtime.sweep()
+    with _loaded(image, _Quiet(), read_only=True) as loaded:
+        text = loaded.enclave.call(calls.DumpHeader()).json
+        facts: dict[str, JsonValue] = json.loads(text)
+    return {"image": str(image.path), **facts}
+
+
+def list_keyslots(image: ImageReference) -> tuple[KeyslotResult, ...]:
+    """Return the keyslots of a volume."""
+    runtime.sweep()
+    with _loaded(image, _Quiet(), read_only=True) as loaded:
+        return tuple(_keyslot_result(item) for item in loaded.facts.keyslots)
+
+
+def add_keyslot(
+    image: ImageReference,
+    existing: PassphraseSource,
+    new: PassphraseSource | None,
+    kdf: KdfChoice,
+    report: Reporter,
+    *,
+    keyslot: int | None,
+    recovery_fd: int | None,
+) -> KeyslotResult:
+    """Add a keyslot for a new passphrase, or for a recovery key written to ``recovery_fd``.
+
+    Raises:
+        WrongPassphraseError: ``existing`` opens nothing.
+        KeyslotStateError: The number is taken, or all are.
+    """
+    runtime.sweep()
+    recovery = None if recovery_fd is None else RecoveryKeyReceiver(recovery_fd)
+    with _loaded(image, report, read_only=False) as loaded:
+        written = loaded.enclave.call(
+            calls.AddKeyslot(
+                existing=loaded.sealed(existing, "Existing passphrase: ", "existing passphrase"),
+                new=None
+                if recovery is not None or new is None
+                else loaded.sealed(new, "New passphrase: ", "new passphrase"),
+                kdf=_kdf(kdf),
+                keyslot=keyslot,
+                recovery_key_to=None if recovery is None else recovery.public_key,
+            )
+        )
+    if recovery is not None and written.recovery_key is not None:
+        recovery.deliver(written.recovery_key)
+    return _keyslot_result(written.keyslot)
+
+
+def change_keyslot(
+    image: ImageReference,
+    existing: PassphraseSource,
+    new: PassphraseSource,
+    kdf: KdfChoice,
+    report: Reporter,
+    *,
+    keyslot: int | None,
+) -> KeyslotResult:
+    """Replace the passphrase of the keyslot that ``existing`` opens.
+
+    Raises:
+        WrongPassphraseError: ``existing`` does not open it.
+    """
+    runtime.sweep()
+    with _loaded(image, report, read_only=False) as loaded:
+        written = loaded.enclave.call(
+            calls.ChangeKeyslot(
+                existing=loaded.sealed(existing, "Existing passphrase: ", "existing passphrase"),
+                new=loaded.sealed(new, "New passphrase: ", "new passphrase"),
+                kdf=_kdf(kdf),
+                keyslot=keyslot,
+            )
+        )
+    return _keyslot_result(written.keyslot)
+
+
+def remove_keyslot(
+    image: ImageReference, existing: PassphraseSource, report: Reporter, *, keyslot: int
+) -> None:
+    """Remove a keyslot; ``existing`` must open another one.
+
+    Raises:
+        WrongPassphraseError: ``existing`` opens no other keyslot.
+        LastWayInError: There is no other keyslot.
+    """
+    runtime.sweep()
+    with _loaded(image, report, read_only=False) as loaded:
+        sealed = loaded.sealed(
+            existing, "Passphrase of a keyslot that stays: ", "existing passphrase"
+        )
+        loaded.enclave.call(calls.RemoveKeyslot(sealed, keyslot))
+
+
+def backup_header(image: ImageReference, file: Path) -> dict[str, JsonValue]:
+    """Write a header backup, as ``cryptsetup luksHeaderBackup`` does, to a file that is new.
+
+    Raises:
+        TargetInUseError: The file exists.
+    """
+    runtime.sweep()
+    with (
+        _loaded(image, _Quiet(), read_only=True) as loaded,
+        target.create_image(file, 0, sparse=True) as output,
+    ):
+        written = loaded.enclave.call(calls.BackupHeader(output))
+    return {
+        "file": str(file),
+        "uuid": written.uuid,
+        "sequence_number": written.sequence_number,
+        "size_bytes": written.size_bytes,
+    }
+
+
+def restore_header(
+    image: ImageReference, file: Path, report: Reporter, *, force: bool
+) -> dict[str, JsonValue]:
+    """Check a header backup and write it to the image.
+
+    Raises:
+        RollbackError: It is older than the header, or of another volume, without ``force``.
+        AlreadyOpenError: The volume is open.
+    """
+    runtime.sweep()
+    with contextlib.ExitStack() as stack:
+        image_fd, header_fd = _open_files(image, stack, read_only=False)
+        backup_fd = target.open_image(file, read_only=True)
+        stack.callback(os.close, backup_fd)
+        target.ensure_not_in_use(image.path)
+        stack.enter_context(target.OpenLock(image_fd, path=image.path, read_only=False))
+        stack.enter_context(_header_lock(image, image_fd, header_fd))
+        enclave = stack.enter_context(_enclave(report))
+        restored = enclave.call(calls.RestoreHeader(image_fd, header_fd, backup_fd, force))
+    return {
+        "image": str(image.path),
+        "uuid": restored.uuid,
+        "sequence_number": restored.sequence_number,
+        "size_bytes": restored.size_bytes,
+    }
+
+
+def selftest() -> tuple[tuple[str, bool], ...]:
+    """Run the known-answer tests inside an enclave."""
+    with _enclave(_Quiet()) as enclave:
+        results = enclave.call(calls.RunSelftest()).results
+    return tuple((item.name, item.passed) for item in results)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """An enclave that has read and checked the header of an image."""
+
+    enclave: EnclaveProcess
+    facts: calls.DiskFacts
+
+    def sealed(self, source: PassphraseSource, prompt: str, purpose: calls.Purpose) -> calls.Sealed:
+        recipient = self.enclave.call(calls.NewRecipient(purpose))
+        secret = source.read(prompt, confirm=purpose == "new passphrase")
+        return seal(secret, recipient.public_key, purpose)
+
+
+@contextlib.contextmanager
+def _loaded(image: ImageReference, report: Reporter, *, read_only: bool) -> Iterator[_Loaded]:
+    with contextlib.ExitStack() as stack:
+        image_fd, header_fd = _open_files(image, stack, read_only=read_only)
+        enclave = stack.enter_context(_enclave(report))
+        stack.enter_context(_header_lock(image, image_fd, header_fd))
+        facts = enclave.call(calls.LoadDisk(image_fd, header_fd, read_only))
+        for notice in facts.notices:
+            report.notice(notice)
+        yield _Loaded(enclave, facts)
+
+
+@contextlib.contextmanager
+def _enclave(report: Reporter) -> Iterator[EnclaveProcess]:
+    with launch(report) as enclave:
+        yield enclave
+
+
+def _open_files(
+    image: ImageReference, stack: contextlib.ExitStack, *, read_only: bool
+) -> tuple[int, int | None]:
+    image_fd = target.open_image(image.path, read_only=read_only)
+    stack.callback(os.close, image_fd)
+    if image.header is None:
+        return image_fd, None
+    header_fd = target.open_image(image.header, read_only=read_only)
+    stack.callback(os.close, header_fd)
+    return image_fd, header_fd
+
+
+def _header_lock(
+    image: ImageReference, image_fd: int, header_fd: int | None
+) -> contextlib.AbstractContextManager[object]:
+    return target.HeaderLock(
+        image_fd if header_fd is None else header_fd, path=image.header or image.path
+    )
+
+
+@contextlib.contextmanager
+def _format_target(request: FormatRequest) -> Iterator[tuple[int, int | None]]:
+    with contextlib.ExitStack() as stack:
+        image = request.image
+        header_fd = None
+        if request.size_bytes is not None:
+            image_fd = stack.enter_context(
+                target.create_image(image.path, request.size_bytes, sparse=request.sparse)
+            )
+        else:
+            target.ensure_formattable(image.path, force=request.force)
+            image_fd = target.open_image(image.path, read_only=False)
+            stack.callback(os.close, image_fd)
+            stack.enter_context(target.OpenLock(image_fd, path=image.path, read_only=False))
+            stack.enter_context(target.HeaderLock(image_fd, path=image.path))
+        if image.header is not None:
+            header_fd = _format_header(image.header, stack, force=request.force)
+        yield image_fd, header_fd
+
+
+def _format_header(path: Path, stack: contextlib.ExitStack, *, force: bool) -> int:
+    if not path.exists():
+        return stack.enter_context(target.create_image(path, DETACHED_HEADER_BYTES, sparse=False))
+    target.ensure_formattable(path, force=force)
+    header_fd = target.open_image(path, read_only=False)
+    stack.callback(os.close, header_fd)
+    return header_fd
+
+
+def _kdf(choice: KdfChoice) -> calls.KdfParameters:
+    return calls.KdfParameters(
+        algorithm=choice.algorithm,
+        hash_name=choice.hash_name,  # type: ignore[arg-type]  # refused by the boundary's schema
+        memory_kib=choice.memory_kib,
+        iterations=choice.iterations,
+        lanes=choice.lanes,
+    )
+
+
+def _format_result(request: FormatRequest, created: calls.Created) -> FormatResult:
+    return FormatResult(
+        image=str(request.image.path),
+        uuid=created.uuid,
+        cipher=created.cipher,
+        key_bits=created.key_bits,
+        sector_size_bytes=created.sector_size_bytes,
+        data_offset_bytes=created.data_offset_bytes,
+        data_size_bytes=created.data_size_bytes,
+        keyslots=tuple(slot.number for slot in created.keyslots),
+        recovery_keyslot=created.recovery_keyslot,
+        kdf=_kdf_facts(created.keyslots[0]),
+    )
+
+
+def _keyslot_result(slot: calls.Keyslot) -> KeyslotResult:
+    return KeyslotResult(
+        keyslot=slot.number,
+        kind=slot.kind,
+        priority=slot.priority,
+        kdf=_kdf_facts(slot),
+        cipher=slot.cipher,
+        key_bits=slot.key_bits,
+        area_offset_bytes=slot.area_offset_bytes,
+        area_size_bytes=slot.area_size_bytes,
+    )
+
+
+def _kdf_facts(slot: calls.Keyslot) -> dict[str, int | str]:
+    if slot.kdf == "pbkdf2":
+        return {"type": slot.kdf, "hash": slot.kdf_hash, "iterations": slot.kdf_iterations}
+    return {
+        "type": slot.kdf,
+        "iterations": slot.kdf_iterations,
+        "memory_kib": slot.kdf_memory_kib,
+        "lanes": slot.kdf_lanes,
+    }
+
+
+class _Quiet:
+    """A reporter for operations that have nothing to report."""
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """See :class:`Reporter`."""
+
+    def notice(self, text: str) -> None:
+        """See :class:`Reporter`."""

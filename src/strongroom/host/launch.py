@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting an enclave process and talking to it.
+
+The process is started with an empty environment and isolated from the user's Python settings. It
+forks once, to become the first process of its own PID namespace, and tells the pid of the one that
+stays; this process becomes its parent by adoption.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from types import TracebackType
+from typing import IO, Final, Self, TypeVar
+
+from strongroom import _core
+from strongroom.boundary.calls import OCALLS, Call, Done, ReportProgress, Shutdown
+from strongroom.boundary.channel import Caller, Received, registry_of
+from strongroom.boundary.stream import UnixStream
+from strongroom.errors import BoundaryError, EnclaveGoneError
+from strongroom.host.contracts import Reporter
+
+ResultT = TypeVar("ResultT")
+
+_START_SECONDS: Final = 30.0
+_STOP_SECONDS: Final = 10.0
+_ENVIRONMENT: Final = {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "MALLOC_ARENA_MAX": "1"}
+
+
+class EnclaveProcess:
+    """A running enclave. Leaving the ``with`` block ends it, politely if it still listens."""
+
+    def __init__(self, pid: int, connected: socket.socket, report: Reporter) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self.report = report
+        self._caller = Caller(UnixStream(connected), registry_of(OCALLS), self._answer_ocall)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.end()
+
+    def call(self, request: Call[ResultT]) -> ResultT:
+        """Make an ecall.
+
+        Raises:
+            StrongroomError: What the enclave raised.
+            EnclaveGoneError: It ended before it answered.
+        """
+        return self._caller.call(request)
+
+    def shut_down(self) -> None:
+        """Ask the enclave to flush and erase its keys, and wait until it is gone.
+
+        Raises:
+            DiskError: The flush failed: acknowledged writes may be lost.
+            EnclaveGoneError: It was gone already.
+        """
+        try:
+            self.call(Shutdown())
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """End the process: closing the boundary is enough for one that behaves."""
+        if self.pidfd < 0:
+            return
+        self._caller.close()
+        if not self._has_ended(_STOP_SECONDS):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            self._has_ended(_STOP_SECONDS)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, os.WNOHANG)
+        os.close(self.pidfd)
+        self.pidfd = -1
+
+    def _has_ended(self, seconds: float) -> bool:
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    def _answer_ocall(self, received: Received) -> object:
+        match received.call:
+            case ReportProgress(stage, done, total):
+                self.report.progress(stage, done, total)
+                return Done()
+            case other:
+                raise BoundaryError(f"the host does not answer {type(other).__name__}")
+
+
+def launch(report: Reporter, log: IO[bytes] | int = subprocess.DEVNULL) -> EnclaveProcess:
+    """Start an enclave process.
+
+    Args:
+        report: Where its progress goes.
+        log: Where its standard error goes.
+
+    Raises:
+        EnclaveGoneError: It ended while starting; the log says why.
+    """
+    _core.adopt_orphans()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    pid_reader, pid_writer = os.pipe()
+    with theirs, contextlib.ExitStack() as stack:
+        stack.callback(os.close, pid_reader)
+        try:
+            starter = subprocess.Popen(
+                [
+                    *(sys.executable, "-I", "-m", "strongroom.enclave"),
+                    *("--boundary", f"fd:{theirs.fileno()}", "--pid-fd", str(pid_writer)),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=_ENVIRONMENT,
+                cwd="/",
+                pass_fds=(theirs.fileno(), pid_writer),
+            )
+        finally:
+            os.close(pid_writer)
+        pid = _read_pid(pid_reader)
+        if pid is None:
+            starter.kill()
+        starter.wait()
+    if pid is None:
+        ours.close()
+        raise EnclaveGoneError("the enclave ended while starting", hint="its log says why")
+    return EnclaveProcess(pid, ours, report)
+
+
+def _read_pid(pid_reader: int) -> int | None:
+    ready, _, _ = select.select([pid_reader], [], [], _START_SECONDS)
+    if not ready:
+        return None
+    text = os.read(pid_reader, 32).strip()
+    return int(text) if text.isdigit() else None

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Passphrases on their way to the enclave: sealed before any host process carries them."""
+
+from strongroom._core import HpkeReceiver, Secret
+from strongroom.boundary.calls import Purpose, Sealed, SealedReply
+
+INFO_PREFIX = b"strongroom/1 "
+
+
+def seal(passphrase: Secret, public_key: bytes, purpose: Purpose) -> Sealed:
+    """Encrypt a passphrase to an enclave's key, and erase it.
+
+    Raises:
+        FormatError: The key is not a valid X25519 point.
+    """
+    try:
+        encapsulated_key, ciphertext = passphrase.seal_to(
+            public_key, info=INFO_PREFIX + purpose.encode(), aad=public_key
+        )
+    finally:
+        passphrase.erase()
+    return Sealed(public_key, encapsulated_key, ciphertext)
+
+
+class RecoveryKeyReceiver:
+    """Receives a recovery key from the enclave, and writes it where the operator asked, once."""
+
+    def __init__(self, output_fd: int) -> None:
+        self._output_fd = output_fd
+        self._receiver = HpkeReceiver()
+        self.public_key: bytes = self._receiver.public_key
+
+    def deliver(self, reply: SealedReply) -> None:
+        """Decrypt the key straight into the output descriptor.
+
+        Raises:
+            FormatError: The reply was changed on its way.
+            PlatformError: Writing failed.
+        """
+        self._receiver.open_to_fd(
+            reply.encapsulated_key,
+            reply.ciphertext,
+            info=INFO_PREFIX + b"recovery key",
+            aad=self.public_key,
+            fd=self._output_fd,
+        )

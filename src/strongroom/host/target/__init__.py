@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The file or block device that holds a volume: what is on it, who uses it, and how to own it."""
+
+from strongroom.host.target.contents import (
+    ensure_formattable,
+    ensure_not_in_use,
+    probe_signatures,
+)
+from strongroom.host.target.images import create_image, open_image
+from strongroom.host.target.locks import OPEN_LOCK_OFFSET, HeaderLock, OpenLock
+
+__all__ = [
+    "OPEN_LOCK_OFFSET",
+    "HeaderLock",
+    "OpenLock",
+    "create_image",
+    "ensure_formattable",
+    "ensure_not_in_use",
+    "open_image",
+    "probe_signatures",
+]

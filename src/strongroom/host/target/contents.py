@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is on a target, and who uses it.
+
+Nothing here parses a volume: the magic numbers only answer whether there is one.
+"""
+
+import json
+import os
+import stat
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from strongroom.errors import DiskError, TargetInUseError, UnavailableError
+from strongroom.host.attach.usage import claim, device_uses, file_uses, in_use
+from strongroom.host.target._errno import translated
+from strongroom.host.target.images import open_image
+
+_LUKS_PRIMARY: Final = b"LUKS\xba\xbe"
+_LUKS_SECONDARY: Final = b"SKUL\xba\xbe"
+_SECONDARY_OFFSETS: Final = tuple(0x4000 << shift for shift in range(9))
+_PROBE_SECONDS: Final = 60.0
+
+
+def probe_signatures(path: Path) -> tuple[str, ...]:
+    """Return the types of all known signatures: file systems, partition tables, RAID, LUKS.
+
+    All of them, also where they contradict each other. LUKS is looked for at the places of both
+    headers without any tool.
+
+    Raises:
+        NotFoundError: There is no such file.
+        NoPermissionError: The caller may not read it.
+        UnavailableError: util-linux's ``wipefs`` is missing or failed, so nobody knows.
+        DiskError: Reading failed.
+    """
+    fd = open_image(path, read_only=True)
+    try:
+        found = ["crypto_LUKS"] if _has_luks_magic(fd) else []
+        found += _probe_with_wipefs(fd)
+    except OSError as err:
+        raise DiskError(f"{path} cannot be read: {err.strerror}") from err
+    finally:
+        os.close(fd)
+    return tuple(dict.fromkeys(found))
+
+
+def ensure_formattable(path: Path, *, force: bool) -> None:
+    """Refuse a target that is in use, or that holds anything known unless ``force`` is given.
+
+    Raises:
+        MountedError: It is in use, which ``force`` does not excuse.
+        TargetInUseError: It holds something; the message says what.
+        StrongroomError: Whatever :func:`probe_signatures` raises.
+    """
+    ensure_not_in_use(path)
+    if force:
+        return
+    found = probe_signatures(path)
+    if found:
+        raise TargetInUseError(
+            f"{path} holds {', '.join(found)}",
+            hint="use --force to destroy what is there, after looking twice",
+        )
+
+
+def ensure_not_in_use(path: Path) -> None:
+    """Refuse a block device that is mounted, held or swap, and a file under a loop device or swap.
+
+    A snapshot: what begins to use the target later is not seen. An open lock keeps Strongroom's own
+    commands apart; nothing keeps root from mounting.
+
+    Raises:
+        MountedError: It is in use; the message says by whom.
+        NotFoundError: There is no such file.
+        NoPermissionError: The caller may not look at it.
+    """
+    try:
+        is_device = stat.S_ISBLK(path.stat().st_mode)
+        uses = device_uses(path) if is_device else file_uses(path)
+    except OSError as err:
+        raise translated(err, path) from err
+    if uses:
+        raise in_use(path, uses)
+    if is_device:
+        os.close(claim(path))
+
+
+def _has_luks_magic(fd: int) -> bool:
+    if os.pread(fd, len(_LUKS_PRIMARY), 0) == _LUKS_PRIMARY:
+        return True
+    length = len(_LUKS_SECONDARY)
+    return any(os.pread(fd, length, place) == _LUKS_SECONDARY for place in _SECONDARY_OFFSETS)
+
+
+def _probe_with_wipefs(fd: int) -> list[str]:
+    """Ask libblkid for all signatures; unlike blkid, wipefs also lists those that contradict."""
+    try:
+        done = subprocess.run(
+            ["wipefs", "--no-act", "--json", f"/proc/self/fd/{fd}"],
+            check=True,
+            capture_output=True,
+            timeout=_PROBE_SECONDS,
+            stdin=subprocess.DEVNULL,
+            pass_fds=(fd,),
+        )
+        listed = json.loads(done.stdout or b"{}").get("signatures", [])
+        return [str(entry["type"]) for entry in listed]
+    except (OSError, ValueError, KeyError, subprocess.SubprocessError) as err:
+        raise UnavailableError(
+            "it cannot be found out what is on the target: wipefs failed",
+            hint="install util-linux, or use --force after looking yourself",
+        ) from err

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opening an image, and making a new one."""
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from strongroom.errors import UsageError
+from strongroom.host.attach._libc import reserve
+from strongroom.host.target._errno import translated, translating
+
+
+def open_image(path: Path, *, read_only: bool) -> int:
+    """Open an image, a regular file or block device, following links; the caller closes it.
+
+    Raises:
+        NotFoundError: There is no such file.
+        NoPermissionError: The caller may not open it so, or the file system is read-only.
+        UsageError: It is something else, such as a directory or a pipe.
+        DiskError: Opening failed otherwise.
+    """
+    access = os.O_RDONLY if read_only else os.O_RDWR
+    try:
+        # Opening a pipe or a character device can wait or do things, so look first.
+        _ensure_image(path.stat().st_mode, path)
+        fd = os.open(path, access | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as err:
+        raise translated(err, path) from err
+    try:
+        _ensure_image(os.fstat(fd).st_mode, path)
+        os.set_blocking(fd, True)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+@contextmanager
+def create_image(path: Path, size_bytes: int, *, sparse: bool) -> Iterator[int]:
+    """Make a new image that appears under its name, complete and on disk, when the block succeeds.
+
+    Yields a descriptor for reading and writing that is closed at the end. If the block fails, or
+    the process is killed in it, nothing is left; only on file systems without unnamed files a kill
+    leaves a hidden file beside the target.
+
+    Args:
+        path: The name, which must not exist.
+        size_bytes: The size.
+        sparse: Do not reserve the space. It is also not reserved where that is not possible.
+
+    Raises:
+        TargetInUseError: The name exists, at the beginning or at the end.
+        NoSpaceError: There is no room.
+        NotFoundError: The directory does not exist.
+        NoPermissionError: The caller may not write there.
+        DiskError: Another operation failed.
+    """
+    with translating(path):
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with translating(path):
+            fd, temporary = _open_unnamed(path, directory)
+        try:
+            with translating(path):
+                _give_size(fd, size_bytes, sparse=sparse)
+            yield fd
+            with translating(path):
+                os.fsync(fd)
+                _publish(fd, temporary, path.name, directory)
+                os.fsync(directory)
+        finally:
+            os.close(fd)
+            if temporary:
+                with suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
+def _ensure_image(mode: int, path: Path) -> None:
+    if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
+        raise UsageError(f"{path} is neither a regular file nor a block device")
+
+
+def _open_unnamed(path: Path, directory: int) -> tuple[int, str]:
+    """Open a new file without a name, or one with a hidden name where there is no such thing."""
+    flags = os.O_RDWR | os.O_CLOEXEC
+    try:
+        return os.open(".", flags | os.O_TMPFILE, 0o600, dir_fd=directory), ""
+    except OSError as err:
+        if err.errno not in {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}:
+            raise
+    temporary = f".{path.name[:200]}.{secrets.token_hex(4)}"
+    created = os.open(temporary, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory)
+    return created, temporary
+
+
+def _give_size(fd: int, size_bytes: int, *, sparse: bool) -> None:
+    if not sparse:
+        try:
+            reserve(fd, size_bytes)
+        except OSError as err:
+            if err.errno not in {errno.EOPNOTSUPP, errno.ENOSYS}:
+                raise
+    os.ftruncate(fd, size_bytes)
+
+
+def _publish(fd: int, temporary: str, name: str, directory: int) -> None:
+    """Give the file its name, replacing nothing."""
+    source = temporary or f"/proc/self/fd/{fd}"
+    try:
+        os.link(source, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=True)
+    except OSError as err:
+        if not temporary or err.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK}:
+            raise
+        # No hard links here: take the name first, then replace what we ourselves put there.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        os.close(os.open(name, flags, 0o600, dir_fd=directory))
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Owning a target: one lock for as long as it is open, another for each change of its header."""
+
+import errno
+import fcntl
+import os
+import stat
+import struct
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from strongroom.errors import AlreadyOpenError, PlatformError
+from strongroom.host.target._errno import translated
+
+OPEN_LOCK_OFFSET: Final = (1 << 62) + 0x5372
+"""The byte whose lock means "open". No image reaches it, so it is never a byte of data."""
+
+_HEADER_LOCK_SECONDS: Final = 30.0
+_LOCK_POLL_SECONDS: Final = 0.02
+_LOCK_DIRECTORY: Final = Path("/run/cryptsetup")
+_FLOCK: Final = struct.Struct("hhqqi0q")
+"""``struct flock``: type, whence, start, length, pid."""
+
+
+class OpenLock:
+    """The exclusion of two opens of one image, of which one may write.
+
+    An open-file-description lock on one byte far behind all data: it belongs to the descriptor, is
+    shared with processes that inherit or are sent it, and goes when the last of them closes it.
+    It is not a ``flock``, because cryptsetup takes that for its own work on a header and must be
+    able to do so on an open volume. Locks of different nodes of one block device do not meet.
+
+    Spec: fcntl(2), "Open file description locks".
+    """
+
+    def __init__(self, fd: int, *, path: Path, read_only: bool) -> None:
+        """Lock; ``fd`` must be open for writing unless ``read_only``.
+
+        Raises:
+            AlreadyOpenError: Somebody else has the image open.
+            PlatformError: The file system has no such locks.
+        """
+        self._fd = fd
+        try:
+            fcntl.fcntl(
+                fd, fcntl.F_OFD_SETLK, _flock(fcntl.F_RDLCK if read_only else fcntl.F_WRLCK)
+            )
+        except OSError as err:
+            if err.errno in {errno.EAGAIN, errno.EACCES}:
+                raise AlreadyOpenError(
+                    f"{path} is open already", hint="see strongroom list"
+                ) from err
+            raise PlatformError(f"{path} cannot be locked: {err.strerror}") from err
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Unlock without closing the descriptor."""
+        with suppress(OSError):
+            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK))
+
+
+class HeaderLock:
+    """The lock under which LUKS2 headers are read and changed, cryptsetup's own; a context manager.
+
+    Files are locked themselves, block devices by a file in ``/run/cryptsetup``.
+
+    Spec: cryptsetup, lib/utils_device_locking.c.
+    """
+
+    def __init__(self, fd: int, *, path: Path, wait_seconds: float = _HEADER_LOCK_SECONDS) -> None:
+        """Lock; ``fd`` is the image or detached header, open in any way, ``path`` its name.
+
+        Raises:
+            AlreadyOpenError: Somebody else kept the lock for ``wait_seconds``.
+            NoPermissionError: The lock file of a block device cannot be made.
+            PlatformError: The file system has no such locks.
+        """
+        end = time.monotonic() + wait_seconds
+        info = os.fstat(fd)
+        self._resource: Path | None = None
+        if stat.S_ISBLK(info.st_mode):
+            numbers = f"L_{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}"
+            self._resource = _LOCK_DIRECTORY / numbers
+        while True:
+            self._lock = _open_lock_file(fd, self._resource, path)
+            try:
+                _flock_until(self._lock, end, path)
+            except BaseException:
+                os.close(self._lock)
+                raise
+            # The one before us may have removed the file that we locked.
+            if self._resource is None or _is_same_file(self._lock, self._resource):
+                return
+            os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Unlock."""
+        if self._resource is not None and _is_same_file(self._lock, self._resource):
+            self._resource.unlink(missing_ok=True)
+        os.close(self._lock)
+
+
+def _flock(kind: int) -> bytes:
+    return _FLOCK.pack(kind, os.SEEK_SET, OPEN_LOCK_OFFSET, 1, 0)
+
+
+def _open_lock_file(fd: int, resource: Path | None, path: Path) -> int:
+    try:
+        if resource is None:
+            # An own open file description: a flock is shared among copies of a descriptor.
+            return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        _LOCK_DIRECTORY.mkdir(mode=0o700, exist_ok=True)
+        flags = os.O_CREAT | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC
+        return os.open(resource, flags, 0o600)
+    except OSError as err:
+        raise translated(err, resource or path) from err
+
+
+def _flock_until(lock: int, end: float, path: Path) -> None:
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            if time.monotonic() > end:
+                raise AlreadyOpenError(
+                    f"the header of {path} is locked by another program",
+                    hint="wait for the other strongroom or cryptsetup command",
+                ) from err
+        except OSError as err:
+            raise PlatformError(f"{path} cannot be locked: {err.strerror}") from err
+        else:
+            return
+        time.sleep(_LOCK_POLL_SECONDS)
+
+
+def _is_same_file(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.lstat())
+    except OSError:
+        return False

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything the command line asks for, one function a command.
+
+A volume that is open has a host process, which is asked over its control socket; everything else
+starts an enclave for the one operation and ends it. Every function first cleans up after host
+processes that died, so that no command meets the traces of a crash.
+"""
+
+import json
+import os
+import subprocess
+import time
+from typing import Final
+
+from strongroom.errors import (
+    EmptyPassphraseError,
+    EnclaveGoneError,
+    SecretError,
+    WrongPassphraseError,
+)
+from strongroom.host import control, control_calls, daemon, runtime
+from strongroom.host.background import Background
+from strongroom.host.contracts import (
+    ListedVolume,
+    MeasureResult,
+    OpenRequest,
+    OpenResult,
+    PassphraseSource,
+    Reporter,
+    StatusResult,
+)
+from strongroom.host.doctor import doctor
+from strongroom.host.images import (
+    add_keyslot,
+    backup_header,
+    change_keyslot,
+    dump,
+    format_volume,
+    list_keyslots,
+    remove_keyslot,
+    restore_header,
+    selftest,
+)
+from strongroom.host.runtime import VolumeDirectory
+from strongroom.host.sealing import seal
+
+__all__ = [
+    "add_keyslot",
+    "backup_header",
+    "change_keyslot",
+    "close_volume",
+    "doctor",
+    "dump",
+    "format_volume",
+    "list_keyslots",
+    "list_volumes",
+    "open_volume",
+    "remove_keyslot",
+    "restore_header",
+    "selftest",
+    "serve_volume",
+    "set_key",
+    "status",
+]
+
+_GONE_SECONDS: Final = 15.0
+_POLL_SECONDS: Final = 0.01
+
+
+def open_volume(request: OpenRequest, passphrase: PassphraseSource, report: Reporter) -> OpenResult:
+    """Start a host process and an enclave in the background, and give it the passphrase.
+
+    Returns when the device is ready. Whatever fails, nothing is left running.
+
+    Raises:
+        StrongroomError: The header, the passphrase or the device was refused.
+    """
+    runtime.check_name(request.name)
+    for removed in runtime.sweep():
+        report.notice(f"cleaned up after a crash: {removed}")
+    with Background(request) as background:
+        result = _set_key(background.directory, passphrase, report)
+        background.keep()
+    for notice in result.notices:
+        report.notice(notice)
+    return result
+
+
+def serve_volume(
+    request: OpenRequest,
+    report: Reporter,
+    *,
+    wait_for_key: bool,
+    key_command: tuple[str, ...] | None,
+) -> int:
+    """Be the host process of a volume until it is closed.
+
+    Args:
+        request: The volume and its name.
+        report: Where notices go.
+        wait_for_key: Leave it to somebody else to run ``strongroom setkey``.
+        key_command: What to run instead, in a process of its own, so that the passphrase is never
+            in this one.
+
+    Returns:
+        The exit code: 0, or that of ``key_command`` if it failed.
+
+    Raises:
+        StrongroomError: The volume could not be opened, or the enclave died.
+    """
+    for removed in runtime.sweep():
+        report.notice(f"cleaned up after a crash: {removed}")
+    key_processes: list[subprocess.Popen[bytes]] = []
+    reader, writer = os.pipe()
+
+    def ready(_: VolumeDirectory) -> None:
+        if wait_for_key or key_command is None:
+            report.notice(f"waiting for `strongroom setkey {request.name}`")
+            return
+        # The pipe's other end is the key process': if it ends without a key, so does the volume.
+        key_processes.append(subprocess.Popen(key_command, pass_fds=(writer,)))
+        os.close(writer)
+
+    leash = None if wait_for_key or key_command is None else reader
+    daemon.serve(request, ready, leash)
+    return key_processes[0].wait() if key_processes else 0
+
+
+def set_key(name: str, passphrase: PassphraseSource, report: Reporter) -> OpenResult:
+    """Give a waiting volume its passphrase, encrypted to its enclave.
+
+    Raises:
+        NotOpenError: Nothing waits under this name.
+        StrongroomError: The passphrase or the device was refused.
+    """
+    return _set_key(VolumeDirectory(runtime.check_name(name)), passphrase, report)
+
+
+def close_volume(name: str, *, force: bool, report: Reporter) -> None:
+    """Detach, flush and erase the keys of an open volume; returns when nothing of it is left.
+
+    Raises:
+        NotOpenError: No open volume has this name.
+        MountedError: The device is in use and ``force`` was not given.
+        DiskError: The last flush failed.
+    """
+    directory = VolumeDirectory(runtime.check_name(name))
+    for removed in runtime.sweep():
+        report.notice(f"cleaned up after a crash: {removed}")
+    control.ask(directory, control_calls.Close(force), report)
+    deadline = time.monotonic() + _GONE_SECONDS
+    while runtime.is_alive(directory):
+        if time.monotonic() > deadline:
+            raise EnclaveGoneError(f"the host process of {name} does not end")
+        time.sleep(_POLL_SECONDS)
+
+
+def list_volumes() -> tuple[ListedVolume, ...]:
+    """Return all open volumes that the caller may see."""
+    runtime.sweep()
+    return tuple(_listed(directory) for directory in runtime.volumes())
+
+
+def status(name: str) -> StatusResult:
+    """Return everything about an open volume that is not secret.
+
+    Raises:
+        NotOpenError: No open volume has this name.
+    """
+    runtime.sweep()
+    directory = VolumeDirectory(runtime.check_name(name))
+    answer = control.ask(directory, control_calls.AskStatus(), _Silent())
+    fields = json.loads(answer.json)
+    fields["confinement"] = tuple(MeasureResult(**item) for item in fields["confinement"])
+    return StatusResult(**fields)
+
+
+def _listed(directory: VolumeDirectory) -> ListedVolume:
+    record = directory.read_record()
+    device = record.get("device")
+    return ListedVolume(
+        name=directory.name,
+        image=str(record.get("image", "")),
+        state="open" if record.get("open") else "waiting for key",
+        device=device if isinstance(device, str) else None,
+        host_pid=_integer(record.get("host_pid")),
+        enclave_pid=_integer(record.get("enclave_pid")),
+    )
+
+
+def _integer(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _set_key(
+    directory: VolumeDirectory, passphrase: PassphraseSource, report: Reporter
+) -> OpenResult:
+    attempts = passphrase.attempts
+    for attempt in range(1, attempts + 1):
+        try:
+            return _set_key_once(directory, passphrase, report)
+        except (WrongPassphraseError, EmptyPassphraseError) as err:
+            if attempt == attempts:
+                raise
+            report.notice(f"{err.message}; try again")
+    raise SecretError("no passphrase was tried")
+
+
+def _set_key_once(
+    directory: VolumeDirectory, passphrase: PassphraseSource, report: Reporter
+) -> OpenResult:
+    recipient = control.ask(directory, control_calls.AskRecipient(), report)
+    sealed = seal(
+        passphrase.read(f"Passphrase for {directory.name}: ", confirm=False),
+        recipient.public_key,
+        "unlock",
+    )
+    answer = control.ask(directory, control_calls.SetKey(sealed), report)
+    fields = json.loads(answer.json)
+    fields["notices"] = tuple(fields["notices"])
+    return OpenResult(**fields)
+
+
+class _Silent:
+    """A reporter for calls that report nothing."""
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """See :class:`Reporter`."""
+
+    def notice(self, text: str) -> None:
+        """See :class:`Reporter`."""

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Strict, bounded JSON, and typed access to it.
+
+Stricter than RFC 8259 where parsers are known to differ: no duplicate names, no floats, no NUL
+inside strings, no lone surrogates. What is written is what json-c writes with
+``JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE``, the form cryptsetup uses.
+"""
+
+import base64
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from strongroom.errors import FormatError, LimitError
+from strongroom.luks2._text import shown
+from strongroom.luks2.limits import (
+    INT64_MIN,
+    MAX_INTEGER_DIGITS,
+    MAX_JSON_DEPTH,
+    MAX_JSON_VALUES,
+    MAX_NAME_CHARACTERS,
+    UINT64_MAX,
+)
+
+JsonValue = dict[str, "JsonValue"] | list["JsonValue"] | str | int | bool | None
+
+# An unterminated string matches up to the end, which keeps the scan linear on hostile input.
+_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
+_BRACKETS: Final = bytes.maketrans(b"[{]}", b"(())")
+_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[{]}"))
+_FORBIDDEN: Final = re.compile("[\0\ud800-\udfff]")
+_DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,19}")
+
+
+def parse_json(text: bytes) -> dict[str, JsonValue]:
+    """Return the one JSON object that ``text`` is, keeping the order of its members.
+
+    Raises:
+        LimitError: Nested deeper than :data:`MAX_JSON_DEPTH`, more values than
+            :data:`MAX_JSON_VALUES`, or a number that fits neither int64 nor uint64.
+        FormatError: Anything else that is wrong.
+    """
+    _check_shape(text)
+    try:
+        value: JsonValue = json.loads(
+            text.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_float=_refuse_float,
+            parse_constant=_refuse_float,
+            parse_int=_integer,
+        )
+    except UnicodeDecodeError as err:
+        raise FormatError("the JSON area is not UTF-8") from err
+    except json.JSONDecodeError as err:
+        raise FormatError(f"the JSON area is not valid JSON at character {err.pos}") from err
+    _check_strings(value)
+    if not isinstance(value, dict) or text[:1] != b"{" or text[-1:] != b"}":
+        raise FormatError("the JSON area does not hold one object and nothing else")
+    return value
+
+
+def dump_json(value: JsonValue) -> bytes:
+    """Return ``value`` as compact UTF-8, byte for byte as cryptsetup writes it."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+
+def encode_base64(data: bytes) -> str:
+    """Return padded base64 on one line."""
+    return base64.b64encode(data).decode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class JsonObject:
+    """A JSON object with a name for messages, and readers that check the type of a member."""
+
+    name: str
+    members: dict[str, JsonValue]
+
+    def fail(self, key: str, problem: str) -> FormatError:
+        """Return the error that says what is wrong with a member."""
+        return FormatError(f'{self.name}: "{key}" {problem}')
+
+    def has(self, key: str) -> bool:
+        """Tell whether there is such a member."""
+        return key in self.members
+
+    def child(self, key: str) -> "JsonObject":
+        """Return a member that is an object, named after its path."""
+        value = self._member(key)
+        if not isinstance(value, dict):
+            raise self.fail(key, "is not an object")
+        return JsonObject(f"{self.name} {key}", value)
+
+    def entries(self, kind: str, limit: int) -> Iterator[tuple[int, "JsonObject"]]:
+        """Yield the numbered objects of a section such as ``keyslots``.
+
+        Raises:
+            LimitError: A number is not below ``limit``, which bounds their count too.
+            FormatError: A name is not a canonical decimal, or a value is not an object.
+        """
+        for key, value in self.members.items():
+            if not _DECIMAL.fullmatch(key):
+                raise FormatError(f"{kind} {shown(key)} is not named by a number")
+            if int(key) >= limit:
+                raise LimitError(f"{kind} {key} is beyond the limit of {limit}")
+            if not isinstance(value, dict):
+                raise FormatError(f"{kind} {key} is not an object")
+            yield int(key), JsonObject(f"{kind} {key}", value)
+
+    def text(self, key: str) -> str:
+        """Return a member that is a short string."""
+        value = self._member(key)
+        if not isinstance(value, str):
+            raise self.fail(key, "is not a string")
+        return self._short(key, value)
+
+    def strings(self, key: str) -> tuple[str, ...]:
+        """Return a member that is an array of short strings."""
+        value = self._member(key)
+        if not isinstance(value, list):
+            raise self.fail(key, "is not an array")
+        result: list[str] = []
+        for item in value:
+            if not isinstance(item, str):
+                raise self.fail(key, "holds something that is not a string")
+            result.append(self._short(key, item))
+        return tuple(result)
+
+    def numbers(self, key: str) -> tuple[int, ...]:
+        """Return a member that is an array of different canonical decimals, as numbers."""
+        names = self.strings(key)
+        if any(not _DECIMAL.fullmatch(name) for name in names):
+            raise self.fail(key, "holds something that is not a number")
+        if len(set(names)) != len(names):
+            raise self.fail(key, "names something twice")
+        return tuple(int(name) for name in names)
+
+    def uint32(self, key: str) -> int:
+        """Return a member that is a JSON number of 32 bits without a sign."""
+        value = self._member(key)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.fail(key, "is not an integer")
+        if not 0 <= value < 2**32:
+            raise LimitError(f'{self.name}: "{key}" does not fit 32 bits')
+        return value
+
+    def uint64(self, key: str) -> int:
+        """Return a member that is a 64-bit number without a sign, as LUKS2 has it: in a string."""
+        text = self.text(key)
+        if not _DECIMAL.fullmatch(text):
+            raise self.fail(key, "is not a decimal number in a string")
+        if int(text) > UINT64_MAX:
+            raise LimitError(f'{self.name}: "{key}" does not fit 64 bits')
+        return int(text)
+
+    def base64(self, key: str, *, minimum_bytes: int, maximum_bytes: int) -> bytes:
+        """Return the bytes of a member that is canonical base64."""
+        text = self.text(key)
+        try:
+            data = base64.b64decode(text, validate=True)
+        except ValueError as err:
+            raise self.fail(key, "is not base64") from err
+        if encode_base64(data) != text:
+            raise self.fail(key, "is not canonical base64")
+        if not minimum_bytes <= len(data) <= maximum_bytes:
+            raise self.fail(key, f"has {len(data)} bytes, not {minimum_bytes} to {maximum_bytes}")
+        return data
+
+    def _member(self, key: str) -> JsonValue:
+        if key not in self.members:
+            raise self.fail(key, "is missing")
+        return self.members[key]
+
+    def _short(self, key: str, value: str) -> str:
+        if len(value) > MAX_NAME_CHARACTERS:
+            raise LimitError(
+                f'{self.name}: "{key}" is longer than {MAX_NAME_CHARACTERS} characters'
+            )
+        return value
+
+
+def _check_shape(text: bytes) -> None:
+    """Bound depth and count before the parser, whose recursion follows the input, sees it."""
+    # Two quotes a string; this also keeps the scan for strings short.
+    if text.count(b'"') - text.count(b'\\"') > 2 * MAX_JSON_VALUES:
+        raise LimitError(f"the JSON area holds more than {MAX_JSON_VALUES} values")
+    outline = _STRING.sub(b"", text)
+    brackets = outline.translate(_BRACKETS, _NOT_BRACKETS)
+    if len(brackets) + outline.count(b",") + outline.count(b":") > MAX_JSON_VALUES:
+        raise LimitError(f"the JSON area holds more than {MAX_JSON_VALUES} values")
+    # Each round removes the innermost pairs, that is exactly one level.
+    for _ in range(MAX_JSON_DEPTH):
+        brackets = brackets.replace(b"()", b"")
+    if b"()" in brackets or brackets.count(b"(") > MAX_JSON_DEPTH:
+        raise LimitError(f"the JSON area is nested deeper than {MAX_JSON_DEPTH} levels")
+
+
+def _object(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise FormatError(f"the JSON area has two members named {shown(twice)} in one object")
+    return result
+
+
+def _refuse_float(text: str) -> NoReturn:
+    raise FormatError(f"the JSON area holds {shown(text)}, which is not an integer")
+
+
+def _integer(text: str) -> int:
+    if text == "-0":
+        _refuse_float(text)
+    if len(text) > MAX_INTEGER_DIGITS or not INT64_MIN <= int(text) <= UINT64_MAX:
+        raise LimitError(f"the JSON area holds the number {shown(text)}, which is too large")
+    return int(text)
+
+
+def _check_strings(value: JsonValue) -> None:
+    """Refuse what C programs and UTF-8 cannot represent; the depth is bounded already."""
+    if isinstance(value, str):
+        if _FORBIDDEN.search(value):
+            raise FormatError("the JSON area has a NUL or a lone surrogate in a string")
+    elif isinstance(value, dict):
+        for key, member in value.items():
+            _check_strings(key)
+            _check_strings(member)
+    elif isinstance(value, list):
+        for member in value:
+            _check_strings(member)

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Header backups: both header copies and the keyslots area, as ``luksHeaderBackup`` writes them."""
+
+from dataclasses import dataclass
+
+from strongroom.errors import FormatError, RollbackError
+from strongroom.luks2.commit import Step, Sync, WriteAt, commit_steps
+from strongroom.luks2.layout import check_layout
+from strongroom.luks2.limits import HEADER_COPY_BYTES, MAX_BACKUP_SLACK_BYTES
+from strongroom.luks2.load import LoadedHeader, load_header
+from strongroom.luks2.model import Header
+from strongroom.units import ByteCount, ByteOffset
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup that was checked.
+
+    Attributes:
+        loaded: Its header.
+        keyslots_area: The bytes of its keyslots area.
+    """
+
+    loaded: LoadedHeader
+    keyslots_area: bytes
+
+
+def check_backup(current: Header | None, backup: bytes, *, detached: bool = True) -> Backup:
+    """Check that a backup may replace the current header.
+
+    Args:
+        current: The header in place, or ``None`` when there is none left; then the caller has to
+            know that the backup belongs to this image.
+        backup: The whole file.
+        detached: Whether the header will lie on another device than the data. ``False`` also
+            checks that the data does not start inside the header.
+
+    Raises:
+        BoundsError: The data would start inside the header.
+        RollbackError: The backup is of another volume, or older than the current header.
+        TruncatedError: The backup ends too early.
+        FormatError: It is no backup, or describes the data in another way; or any error of
+            :func:`load_header`.
+    """
+    loaded = load_header(
+        backup[:HEADER_COPY_BYTES], image_size_bytes=ByteCount(len(backup)), detached=True
+    )
+    header = loaded.header
+    if len(backup) > header.total_bytes + MAX_BACKUP_SLACK_BYTES:
+        raise FormatError(
+            f"the file has {len(backup)} bytes and a backup of its header {header.total_bytes}",
+            hint="this is a whole volume, and not a backup of a header",
+        )
+    check_layout(header, detached=detached)
+    if current is not None:
+        _check_successor(current, header)
+    area = backup[header.keyslots_offset_bytes : header.total_bytes]
+    return Backup(loaded, area)
+
+
+def backup_size_bytes(header: Header) -> ByteCount:
+    """Return how many bytes from the start of the header device make a backup."""
+    return header.total_bytes
+
+
+def restore_steps(backup: Backup) -> tuple[Step, ...]:
+    """Return the steps that put a backup in place: keyslots area first, then both copies.
+
+    After a crash the old header is still in force until the secondary copy is written, but keyslots
+    that lie elsewhere in it may be lost by then: the restore has to be repeated.
+    """
+    header = backup.loaded.header
+    area = WriteAt(ByteOffset(header.keyslots_offset_bytes), backup.keyslots_area)
+    return (area, Sync(), *commit_steps(header))
+
+
+def _check_successor(current: Header, header: Header) -> None:
+    if header.binary.uuid.lower() != current.binary.uuid.lower():
+        raise RollbackError(
+            f"the backup is of the volume {header.binary.uuid}, and this one is "
+            f"{current.binary.uuid}"
+        )
+    if header.binary.seqid < current.binary.seqid:
+        raise RollbackError(
+            f"the backup has version {header.binary.seqid}, and the volume has "
+            f"{current.binary.seqid} already",
+            hint="an older header brings back keyslots that were removed since",
+        )
+    if header.segment != current.segment or header.total_bytes != current.total_bytes:
+        raise FormatError("the backup describes the data, or the header's size, in another way")

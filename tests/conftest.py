@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test may ask for: tools, rights, and a Strongroom of its own."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+def in_ci() -> bool:
+    """Tell whether a missing prerequisite must fail instead of skip."""
+    return os.environ.get("CI", "") not in ("", "0", "false")
+
+
+def require(*, condition: bool, reason: str) -> None:
+    """Skip with a reason on a developer's machine, fail in CI."""
+    if condition:
+        return
+    if in_ci():
+        pytest.fail(f"missing in CI: {reason}")
+    pytest.skip(reason)
+
+
+def require_tools(*names: str) -> None:
+    """Require programs on PATH or in the system directories."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    missing = [name for name in names if shutil.which(name, path=path) is None]
+    require(condition=not missing, reason=f"not installed: {', '.join(missing)}")
+
+
+def require_root() -> None:
+    """Require root."""
+    require(condition=os.geteuid() == 0, reason="needs root")
+
+
+def require_fuse() -> None:
+    """Require FUSE and loop devices."""
+    require_root()
+    require_tools("nbdfuse", "fusermount3")
+    require(
+        condition=Path("/dev/fuse").exists() and Path("/dev/loop-control").exists(),
+        reason="no /dev/fuse or no /dev/loop-control",
+    )

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from strongroom.host.attach import Attached, attach, clean_stale, detach, find_orphans
+
+if TYPE_CHECKING:
+    from strongroom.host.contracts import Attachment
+
+SIZE = 64 << 20
+
+
+def require(*tools: str, root: bool = True, nodes: tuple[str, ...] = ()) -> None:
+    """Skip, or fail in CI, with the reason why a test cannot run on this machine."""
+    missing = [f"{tool} is not installed" for tool in tools if shutil.which(tool) is None]
+    missing += [f"{node} is missing" for node in nodes if not Path(node).exists()]
+    if root and os.geteuid() != 0:
+        missing.append("needs root")
+    if not missing:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail("; ".join(missing))
+    pytest.skip("; ".join(missing))
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"{what} did not happen within {seconds} seconds"
+        time.sleep(0.01)
+
+
+def run(*command: str | Path) -> str:
+    done = subprocess.run(
+        [str(part) for part in command],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@dataclass
+class Bench:
+    """One volume's worth of world: an NBD server, a runtime directory, a place for links."""
+
+    root: Path
+    server: subprocess.Popen[bytes] | None = None
+    made: list[Attached] = field(default_factory=list)
+
+    @property
+    def runtime(self) -> Path:
+        return self.root / "run" / "vol"
+
+    @property
+    def devices(self) -> Path:
+        return self.root / "dev"
+
+    @property
+    def socket(self) -> Path:
+        return self.runtime / "nbd.sock"
+
+    @property
+    def log(self) -> str:
+        return (self.root / "log").read_text(errors="replace")
+
+    def serve(self, *options: str) -> subprocess.Popen[bytes]:
+        self.runtime.mkdir(parents=True, exist_ok=True)
+        self.socket.unlink(missing_ok=True)
+        image = self.root / "image"
+        if not image.exists():
+            image.touch()
+            os.truncate(image, SIZE)
+        command = ["nbdkit", "-f", "-U", str(self.socket), *options, "--filter=log", "file"]
+        command += [str(image), f"logfile={self.root / 'log'}"]
+        self.server = subprocess.Popen(command, start_new_session=True)
+        wait_for(self.socket.exists, "the server's socket")
+        return self.server
+
+    def attach(
+        self, choice: "Attachment" = "fuse", *, sector: int = 4096, read_only: bool = False
+    ) -> Attached:
+        attached = attach(
+            choice,
+            name="vol",
+            socket=self.socket,
+            runtime=self.runtime,
+            size_bytes=SIZE,
+            sector_size_bytes=sector,
+            read_only=read_only,
+            device_directory=self.devices,
+        )
+        self.made.append(attached)
+        return attached
+
+    def mount(self, attached: Attached) -> Path:
+        point = self.root / "mnt"
+        point.mkdir(exist_ok=True)
+        run("mount", str(attached.device), point)
+        return point
+
+    def leftovers(self) -> list[str]:
+        """Everything that must not be there when no volume is open."""
+        root = str(self.root)
+        found = [line for line in Path("/proc/mounts").read_text().splitlines() if root in line]
+        found += [str(orphan) for orphan in find_orphans(self.runtime.parent, self.devices)]
+        found += [f"link {path}" for path in self.devices.glob("*")]
+        found += [f"directory {path}" for path in self.runtime.glob("fuse*")]
+        return found + [f"process {pid}" for pid in nbdfuses(root)]
+
+    def kill_server(self) -> None:
+        if self.server is not None:
+            self.server.send_signal(signal.SIGCONT)
+            self.server.kill()
+            self.server.wait(10)
+            self.server = None
+
+
+def nbdfuses(root: str) -> list[int]:
+    """Return the living nbdfuse processes that serve below ``root``."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (directory / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if command[0] == b"nbdfuse" and any(root.encode() in part for part in command):
+            found.append(int(directory.name))
+    return found
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    require("nbdkit", "nbdfuse", "mkfs.ext4", nodes=("/dev/fuse", "/dev/loop-control"))
+    made = Bench(tmp_path)
+    yield made
+    if made.server is not None:
+        made.server.send_signal(signal.SIGCONT)
+    for attached in made.made:
+        detach(attached, force=True)
+        clean_stale(attached.record)
+    made.kill_server()
+    for orphan in find_orphans(made.runtime.parent, made.devices):
+        clean_stale(orphan.record)
