@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import Operator
+
 
 def in_ci() -> bool:
     """Tell whether a missing prerequisite must fail instead of skip."""
@@ -42,3 +44,9 @@ def require_fuse() -> None:
         condition=Path("/dev/fuse").exists() and Path("/dev/loop-control").exists(),
         reason="no /dev/fuse or no /dev/loop-control",
     )
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Operator:
+    """An operator with a runtime directory of its own."""
+    return Operator(tmp_path)

@@ -9,7 +9,6 @@ has already printed its facts there, because two documents are not JSON.
 import os
 import sys
 from collections.abc import Callable
-from pathlib import PurePath
 from types import TracebackType
 
 import click
@@ -65,7 +64,7 @@ def bug_hook(
         if debug():
             traceback.print_exception(kind, error, trace)
         frames = traceback.extract_tb(trace)
-        place = f" ({PurePath(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+        place = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
         hint = "please report it, with the output of the same command with --debug"
         report(InternalError(f"bug: {kind.__name__}: {error}{place}", hint=hint), json=json())
 

@@ -5,12 +5,9 @@ Names, labels and paths come from disks and may hold anything. What people see p
 :func:`printable`, so that a label cannot move the cursor; JSON is ASCII only.
 """
 
-import dataclasses
 import errno
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
 from typing import TypeAlias
 
 from strongroom.errors import InternalError, NoSpaceError, PlatformError
@@ -58,10 +55,15 @@ def complain(text: str) -> None:
 
 def json_line(facts: object) -> str:
     """Return facts as one line of ASCII JSON; dataclasses become objects, tuples arrays."""
+    import json  # noqa: PLC0415 - what is not needed to start is imported when it is
+
     return json.dumps(facts, default=_plain, allow_nan=False)
 
 
 def _plain(value: object) -> object:
+    import dataclasses  # noqa: PLC0415 - as above
+    from pathlib import PurePath  # noqa: PLC0415
+
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, PurePath):

@@ -35,6 +35,11 @@ def block(device: Path | None) -> Path:
     return device
 
 
+def write_through(fd: int, data: bytes) -> None:
+    os.write(fd, data)
+    os.fsync(fd)
+
+
 def commands(log: str) -> list[str]:
     return re.findall(r"connection=\d+ (Flush|Trim|Zero|Write|Read)\b", log)
 
@@ -195,7 +200,7 @@ def test_a_busy_file_system_is_cut_off_by_force_after_it_was_written_back(bench:
         detach(attached, force=True)
         assert nbdfuses(str(bench.root)) == []
         with pytest.raises(OSError, match=r"Input/output|Read-only|not connected"):
-            (file.write(b"x" * 8192), os.fsync(file.fileno()))
+            write_through(file.fileno(), b"x" * 8192)
     wait_for(lambda: not loop.is_bound(block(attached.block_device)), "the loop device's end")
     assert bench.leftovers() == []
     again = bench.attach()
@@ -323,9 +328,9 @@ def test_a_hanging_server_is_cut_off_by_force_in_bounded_time(
     else:
         fd = os.open(device, os.O_RDWR)
         os.pwrite(fd, b"lost", 0)
+        os.close(fd)
     server.send_signal(signal.SIGSTOP)
     if not mounted:
-        os.close(fd)
         with pytest.raises(DiskError, match="was not flushed"):
             detach(attached, force=False)
     began = time.monotonic()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from guest.initramfs import build_initramfs
 from guest.kernel import GuestKernelMissingError, find_kernel
 

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
-
 use super::*;
 
 fn scratches() -> Vec<Scratch> {

@@ -307,7 +307,7 @@ fn structured_reads_come_in_chunks_that_cover_the_range() {
     client.send(&request(WRITE, 0, 1, 3, 5 << 20));
     client.send(&data);
     assert_eq!(client.simple_reply(), (0, 1));
-    let mut got = Vec::new();
+    let mut got: Vec<u8> = Vec::new();
     client.send(&request(READ, 0, 2, 3, 5 << 20));
     loop {
         let (flags, kind, payload) = client.chunk();
@@ -393,7 +393,7 @@ fn read_only_volumes_refuse_changes_and_skip_their_payload() {
 fn the_disks_errors_reach_the_client() {
     let (backing, volume) = volume(4096, SIZE);
     let mut client = Client::structured(&volume);
-    let mut write = |client: &mut Client, flags: u16, length: u32| {
+    let write = |client: &mut Client, flags: u16, length: u32| {
         client.send(&request(WRITE, flags, 1, 0, length));
         client.send(&vec![1; length as usize]);
         client.simple_reply().0

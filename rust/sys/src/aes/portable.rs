@@ -89,10 +89,7 @@ fn place<T: KeyInit + KeySizeUser>(key: &[u8], memory: &mut [u8], tag: PortableK
     let start = check(memory).as_mut_ptr().cast::<T>();
     // SAFETY: `check` saw that `memory` has room and alignment for any `T` that passes the
     // assertion above; `&mut` makes the access exclusive.
-    #[expect(
-        unsafe_code,
-        reason = "placing a value in memory that the caller chose"
-    )]
+    #[expect(unsafe_code, reason = "placing a value in given memory")]
     unsafe {
         start.write(T::new(&key[0]));
     }
@@ -104,10 +101,7 @@ fn view<T>(memory: &[u8]) -> &T {
     let start = memory.as_ptr().cast::<T>();
     // SAFETY: a `PortableKey` exists only after `place` has put its `T` here, and the schedule's
     // exclusive borrow of the memory has kept everybody else out since.
-    #[expect(
-        unsafe_code,
-        reason = "a view of a value placed in memory of the caller"
-    )]
+    #[expect(unsafe_code, reason = "a view of a placed value")]
     unsafe {
         &*start
     }
