@@ -11,6 +11,7 @@ and the Python package cryptography.
 
 import base64
 import json
+import re
 import secrets
 import subprocess
 import sys
@@ -98,7 +99,8 @@ def key_needles(name: str, key: bytes) -> dict[str, bytes]:
 
 def hits(dump: Path, wanted: dict[str, bytes]) -> list[str]:
     """Return the names of the needles that are in the file."""
-    content = dump.read_bytes()
+    # Gaps of zeros, most of the file, only cost time.
+    content = re.sub(rb"\0{4096,}", bytes(64), dump.read_bytes())
     return [name for name, needle in wanted.items() if needle in content]
 
 

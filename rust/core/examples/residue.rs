@@ -63,11 +63,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     serve(&volume_key)?;
     println!("ready {:?}", strongroom_sys::secret::kind());
     io::stdout().flush()?;
-    while mode == "loop" {
-        serve(&unlock(&inputs)?)?;
-    }
     loop {
-        thread::park();
+        if mode == "loop" {
+            serve(&unlock(&inputs)?)?;
+        } else {
+            thread::park();
+        }
     }
 }
 

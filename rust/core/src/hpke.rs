@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Secrets sealed to a key pair: HPKE in base mode.
 //!
-//! Suite: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20Poly1305.
+//! Suite: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, `ChaCha20Poly1305`.
 //!
 //! Spec: RFC 9180.
 
@@ -213,7 +213,8 @@ mod tests {
 
     #[test]
     fn what_was_sealed_opens_once() {
-        for text in [&b""[..], b"x", &[7; crate::MAX_PASSPHRASE_BYTES]] {
+        let longest = vec![7; crate::MAX_PASSPHRASE_BYTES];
+        for text in [&b""[..], b"x", &longest] {
             let receiver = Receiver::new().unwrap();
             let (key, ciphertext) = sealed(&receiver, text);
             assert_eq!((key.len(), ciphertext.len()), (32, text.len() + 16));
@@ -226,7 +227,8 @@ mod tests {
 
     #[test]
     fn any_change_is_refused_and_uses_the_key_up() {
-        let changes: [fn(&mut Vec<u8>, &mut Vec<u8>); 7] = [
+        type Change = fn(&mut Vec<u8>, &mut Vec<u8>);
+        let changes: [Change; 7] = [
             |key, _| key[0] ^= 1,
             |key, _| key.truncate(31),
             |key, _| key.fill(0),

@@ -106,7 +106,10 @@ impl Argon2<'_> {
         let blocks = area.as_mut_slice();
         let hash = || {
             let (input, out) = (passphrase.bytes(), derived.bytes_mut());
-            hasher.hash_password_into_with_memory(input, self.salt, out, blocks)
+            let outcome = hasher.hash_password_into_with_memory(input, self.salt, out, blocks);
+            // The thread may sleep for a while before it leaves its secret stack.
+            stack::clear_registers();
+            outcome
         };
         on_threads(self.lanes as usize, hash)?
             .map_err(|_| Error::Internal("argon2 refused checked parameters"))?;

@@ -5,6 +5,8 @@
 //!
 //! Spec: LUKS2 on-disk format, 3.2.3.
 
+use strongroom_sys::stack;
+
 use crate::cipher::{CipherKind, Run, Scratch, SectorCipher, SectorSize};
 use crate::digest::Hash;
 use crate::secret::shielded;
@@ -79,6 +81,9 @@ pub fn keyslot_open(area: &[u8], slot_key: &Secret, layout: &Layout) -> Result<S
             &mut whole(&mut plain),
             SectorSize::MIN,
         )?;
+        // The merge takes milliseconds: let no part of the slot key stay in registers meanwhile.
+        drop(cipher);
+        stack::clear_registers();
         let stripes = &plain.bytes()[..stripes_bytes];
         af::merge(stripes, volume_key.bytes_mut(), layout.hash);
         Ok(())

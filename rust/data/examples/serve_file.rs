@@ -54,7 +54,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     volume.flush()?;
     volume.close();
     fs::remove_file(socket)?;
-    writeln!(io::stdout(), "left behind: {left_behind}; {:?}", volume.totals())?;
+    writeln!(
+        io::stdout(),
+        "left behind: {left_behind}; {:?}",
+        volume.totals()
+    )?;
     Ok(())
 }
 

@@ -138,7 +138,15 @@ mod tests {
 
     #[test]
     fn disk_errors_keep_their_number_where_nbd_has_it() {
-        for (disk, wire) in [(5, 5), (28, 28), (122, 28), (27, 28), (12, 12), (30, 1), (121, 5)] {
+        for (disk, wire) in [
+            (5, 5),
+            (28, 28),
+            (122, 28),
+            (27, 28),
+            (12, 12),
+            (30, 1),
+            (121, 5),
+        ] {
             assert_eq!(IoError::Disk(disk).nbd_errno(), wire, "errno {disk}");
             assert_eq!(IoError::Disk(disk).errno(), disk);
         }

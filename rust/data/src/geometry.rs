@@ -123,12 +123,30 @@ mod tests {
         let good = geometry(4096, 8192);
         assert_eq!(good.check(8192), Ok(()));
         let bad = [
-            Geometry { size_bytes: 0, ..good },
-            Geometry { size_bytes: 8192 + 512, ..good },
-            Geometry { segment_offset_bytes: 100, ..good },
-            Geometry { segment_offset_bytes: 512, ..good },
-            Geometry { segment_offset_bytes: u64::MAX - 511, ..good },
-            Geometry { iv_tweak: u64::MAX - 15, ..good },
+            Geometry {
+                size_bytes: 0,
+                ..good
+            },
+            Geometry {
+                size_bytes: 8192 + 512,
+                ..good
+            },
+            Geometry {
+                segment_offset_bytes: 100,
+                ..good
+            },
+            Geometry {
+                segment_offset_bytes: 512,
+                ..good
+            },
+            Geometry {
+                segment_offset_bytes: u64::MAX - 511,
+                ..good
+            },
+            Geometry {
+                iv_tweak: u64::MAX - 15,
+                ..good
+            },
         ];
         for case in bad {
             assert!(case.check(8192).is_err(), "{case:?}");
@@ -141,7 +159,10 @@ mod tests {
         assert!(geometry.check_range(0, 4096).is_ok());
         assert!(geometry.check_range(4096, 0).is_ok());
         for (offset, length) in [(0, 4097), (4096, 1), (u64::MAX, 1), (1, u64::MAX)] {
-            assert_eq!(geometry.check_range(offset, length), Err(IoError::OutOfBounds));
+            assert_eq!(
+                geometry.check_range(offset, length),
+                Err(IoError::OutOfBounds)
+            );
         }
     }
 

@@ -77,7 +77,10 @@ mod tests {
         let pieces: Vec<_> = split(offset, 3 * 1024 * 1024).collect();
         assert_eq!(pieces[0], (0, 512));
         assert_eq!(pieces[1], (512, 1024 * 1024));
-        assert_eq!(pieces.iter().map(|piece| piece.1).sum::<usize>(), 3 * 1024 * 1024);
+        assert_eq!(
+            pieces.iter().map(|piece| piece.1).sum::<usize>(),
+            3 * 1024 * 1024
+        );
         for (position, size) in pieces {
             let start = offset + position as u64;
             assert_eq!(stripe_of(start), stripe_of(start + size as u64 - 1));
@@ -92,6 +95,10 @@ mod tests {
         let stripe = &locks.stripes[stripe_index(100)];
         assert!(stripe.try_read().is_ok());
         assert!(stripe.try_write().is_err());
-        assert!(locks.stripes[stripe_index(STRIPE_BYTES)].try_write().is_ok());
+        assert!(
+            locks.stripes[stripe_index(STRIPE_BYTES)]
+                .try_write()
+                .is_ok()
+        );
     }
 }

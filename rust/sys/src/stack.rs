@@ -15,8 +15,8 @@ use crate::secret::{self, Mapping};
 
 /// Usable bytes of one stack.
 ///
-/// The deepest callee takes 15 KiB optimised and 45 KiB not (HPKE); a panic that prints a backtrace
-/// takes some 60 KiB more. An overflow hits the guard page and ends the process.
+/// Ample for every callee, unoptimised builds and a panic that prints a backtrace included. An
+/// overflow hits the guard page and ends the process.
 pub const STACK_BYTES: usize = 192 * 1024;
 
 /// Most stacks that exist at once, and so the most threads that compute on secrets at once.
@@ -26,14 +26,16 @@ pub const MAX_STACKS: usize = 16;
 ///
 /// Whatever `work` returns is moved to the caller's ordinary stack, so it must not hold secret
 /// bytes by value; handles such as [`crate::secret::SecretBytes`] are fine. Inside another call
-/// `work` just runs. When [`MAX_STACKS`] are taken the caller waits, so `work` must not wait for
+/// `work` just runs, and only the registers are cleared. When [`MAX_STACKS`] are taken the caller waits, so `work` must not wait for
 /// another thread that needs a secret stack.
 ///
 /// # Panics
 /// If `work` does, and if this process never got a single stack; see [`reserve`].
 pub fn on_secret_stack<R>(work: impl FnOnce() -> R) -> R {
     if is_active() {
-        return work();
+        let result = work();
+        clear_registers();
+        return result;
     }
     let mut taken = Taken(Some(take_stack()));
     let outcome = match &mut taken.0 {
@@ -180,6 +182,9 @@ impl Stack {
 }
 
 /// Zeroes every register that a callee may have left something in.
+///
+/// Also for use in the middle of long work: a copied key stays in vector registers, which a
+/// debugger can read, until something overwrites them.
 pub fn clear_registers() {
     #[cfg(target_arch = "x86_64")]
     {

@@ -64,7 +64,9 @@ def bug_hook(
         if debug():
             traceback.print_exception(kind, error, trace)
         frames = traceback.extract_tb(trace)
-        place = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
+        place = (
+            f" ({frames[-1].filename.rpartition(os.sep)[2]}:{frames[-1].lineno})" if frames else ""
+        )
         hint = "please report it, with the output of the same command with --debug"
         report(InternalError(f"bug: {kind.__name__}: {error}{place}", hint=hint), json=json())
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from strongroom.boundary.calls import BackupWritten
 from strongroom.enclave.disk import Disk, read_at, sync, write_at
-from strongroom.errors import FormatError
+from strongroom.errors import HeaderBrokenError, NotLuksError
 from strongroom.luks2 import (
     HEADER_COPY_BYTES,
     Header,
@@ -49,7 +49,7 @@ def restore_backup(disk: Disk, backup: int, *, force: bool) -> BackupWritten:
         FormatError: The backup is not a whole, valid header.
     """
     data = read_at(backup, ByteOffset(0), ByteCount(_MOST_BYTES + 1))
-    checked = check_backup(None if force else _current_header(disk), data)
+    checked = check_backup(None if force else _current_header(disk), data, detached=disk.detached)
     restored = checked.loaded.header
     if not disk.detached:
         restored.data_size_bytes(disk.image_size_bytes())
@@ -58,10 +58,11 @@ def restore_backup(disk: Disk, backup: int, *, force: bool) -> BackupWritten:
 
 
 def _current_header(disk: Disk) -> Header | None:
-    # A header that cannot be read is what backups are for: it stops nobody from restoring.
+    # A header that is gone or damaged is what backups are for: it stops nobody from restoring. One
+    # that is whole but not understood is not overwritten.
     try:
         return load_header(
             disk.header_copy(), image_size_bytes=disk.header_size_bytes(), detached=disk.detached
         ).header
-    except FormatError:
+    except (NotLuksError, HeaderBrokenError):
         return None

@@ -64,11 +64,12 @@ def create(request: CreateVolume, disk: Disk, passphrase: Secret, progress: Prog
     try:
         header = _blank_header(request, volume_key)
         progress("deriving the passphrase's key", 0, 0)
-        header, areas = _with_slot(header, 0, passphrase, volume_key, kdf.choose(request.kdf))
+        chosen = kdf.choose(request.kdf)
+        header, areas = _with_slot(header, 0, passphrase, volume_key, chosen=chosen)
         recovery_key = None
         if request.recovery_key_to is not None:
             recovery_key = Secret.random_recovery_key()
-            header, more = _with_slot(header, 1, recovery_key, volume_key, kdf.minimal())
+            header, more = _with_slot(header, 1, recovery_key, volume_key, chosen=kdf.minimal())
             header = with_token(header, recovery_token(1))
             areas += more
     finally:
@@ -89,7 +90,8 @@ def _check_room(request: CreateVolume, disk: Disk) -> None:
         )
     if disk.detached and disk.header_size_bytes() < DEFAULT_DATA_OFFSET_BYTES:
         raise NoSpaceError(
-            f"the header file has {disk.header_size_bytes()} bytes and needs {DEFAULT_DATA_OFFSET_BYTES}"
+            f"the header file has {disk.header_size_bytes()} bytes, "
+            f"and needs {DEFAULT_DATA_OFFSET_BYTES}"
         )
 
 
@@ -125,6 +127,7 @@ def _with_slot(
     number: int,
     passphrase: Secret,
     volume_key: Secret,
+    *,
     chosen: Pbkdf2 | Argon2,
 ) -> tuple[Header, tuple[WriteAt | Sync, ...]]:
     keyslot, area = make_keyslot(header, passphrase, volume_key, chosen)

@@ -4,17 +4,17 @@
 The header is read once, into a private copy; what is checked is what is used.
 """
 
+import contextlib
 import errno
 import os
-from collections.abc import Callable
-from typing import Final, Self, TypeVar
+from collections.abc import Iterator
+from typing import Final, Self
 
 from strongroom.errors import DiskError, NoPermissionError, NoSpaceError, PlatformError
 from strongroom.luks2 import HEADER_COPY_BYTES, Step, WriteAt
 from strongroom.units import MIB, ByteCount, ByteOffset
 
 _CHUNK_BYTES: Final = MIB
-ResultT = TypeVar("ResultT")
 
 
 class Disk:
@@ -96,8 +96,8 @@ def read_at(descriptor: int, offset: ByteOffset, size: ByteCount) -> bytes:
     """
     read = bytearray()
     while len(read) < size:
-        want = min(_CHUNK_BYTES, size - len(read))
-        part = _checked(lambda want=want: os.pread(descriptor, want, offset + len(read)), "read")  # type: ignore[misc]
+        with _reporting("read"):
+            part = os.pread(descriptor, min(_CHUNK_BYTES, size - len(read)), offset + len(read))
         if not part:
             break
         read += part
@@ -111,11 +111,11 @@ def write_at(descriptor: int, offset: ByteOffset, data: bytes) -> None:
         NoSpaceError: The disk is full.
         DiskError: Writing failed.
     """
-    written = 0
-    while written < len(data):
-        part = data[written : written + _CHUNK_BYTES]
-        position = offset + written
-        written += _checked(lambda part=part, at=position: os.pwrite(descriptor, part, at), "write")  # type: ignore[misc]
+    rest = memoryview(data)
+    while rest:
+        with _reporting("write"):
+            written = os.pwrite(descriptor, rest[:_CHUNK_BYTES], offset + len(data) - len(rest))
+        rest = rest[written:]
 
 
 def sync(descriptor: int) -> None:
@@ -124,16 +124,19 @@ def sync(descriptor: int) -> None:
     Raises:
         DiskError: The disk said no.
     """
-    _checked(lambda: os.fsync(descriptor), "sync")
+    with _reporting("sync"):
+        os.fsync(descriptor)
 
 
 def _size_of(descriptor: int) -> ByteCount:
-    return ByteCount(_checked(lambda: os.lseek(descriptor, 0, os.SEEK_END), "measure"))
+    with _reporting("measure"):
+        return ByteCount(os.lseek(descriptor, 0, os.SEEK_END))
 
 
-def _checked(operation: Callable[[], ResultT], verb: str) -> ResultT:
+@contextlib.contextmanager
+def _reporting(verb: str) -> Iterator[None]:
     try:
-        return operation()
+        yield
     except OSError as err:
         raise disk_error(err, verb) from err
 

@@ -60,8 +60,8 @@ def open_keyslot(
     header: Header,
     disk: Disk,
     passphrase: Secret,
-    progress: Progress,
     *,
+    progress: Progress,
     only: int | None = None,
     apart_from: int | None = None,
 ) -> Opened:
@@ -83,7 +83,7 @@ def open_keyslot(
     for position, number in enumerate(candidates):
         keyslot = header.keyslots[number]
         progress(f"keyslot {number} {kdf.name_of(keyslot)}", position, len(candidates))
-        volume_key = _try_keyslot(header, disk, keyslot, number, passphrase)
+        volume_key = _try_keyslot(header, disk, number, passphrase)
         if volume_key is not None:
             progress(f"keyslot {number} {kdf.name_of(keyslot)}", len(candidates), len(candidates))
             return Opened(number, volume_key)
@@ -133,8 +133,8 @@ def add(
     disk: Disk,
     opened: Opened,
     passphrase: Secret,
-    wanted: KdfParameters,
     *,
+    wanted: KdfParameters,
     number: int | None,
 ) -> tuple[Header, int]:
     """Add a keyslot and commit it. Returns the new header and the keyslot's number.
@@ -166,7 +166,7 @@ def add_recovery(
 
 
 def change(
-    header: Header, disk: Disk, opened: Opened, passphrase: Secret, wanted: KdfParameters
+    header: Header, disk: Disk, opened: Opened, passphrase: Secret, *, wanted: KdfParameters
 ) -> Header:
     """Replace the passphrase of the opened keyslot, keeping its number, and commit.
 
@@ -250,9 +250,8 @@ def _in_order(header: Header, only: int | None) -> list[int]:
     return list(header.unlock_order())
 
 
-def _try_keyslot(
-    header: Header, disk: Disk, keyslot: Keyslot, number: int, passphrase: Secret
-) -> Secret | None:
+def _try_keyslot(header: Header, disk: Disk, number: int, passphrase: Secret) -> Secret | None:
+    keyslot = header.keyslots[number]
     area = disk.read_header_area(keyslot.area.offset_bytes, keyslot.area.size_bytes)
     slot_key = kdf.derive(keyslot.kdf, passphrase, ByteCount(keyslot.area.key_bytes))
     try:

@@ -26,7 +26,7 @@ class Recipients:
         self._pending: OrderedDict[bytes, tuple[Purpose, HpkeReceiver]] = OrderedDict()
 
     def new(self, purpose: Purpose) -> bytes:
-        """Return the public key, 32 bytes, to which one passphrase for ``purpose`` may be sealed."""
+        """Return a public key, 32 bytes, to which one passphrase for ``purpose`` is sealed."""
         receiver = HpkeReceiver()
         self._pending[receiver.public_key] = (purpose, receiver)
         while len(self._pending) > MAX_PENDING:

@@ -8,8 +8,8 @@
       +-- CreateVolume,   +-- DumpHeader, AddKeyslot, ChangeKeyslot, RemoveKeyslot,
           RestoreHeader       BackupHeader
 
-``Describe``, ``RunSelftest``, ``NewRecipient`` and ``Shutdown`` are allowed in every state. A call in
-the wrong state is a violation of the boundary: the host's own code never makes one.
+``Describe``, ``RunSelftest``, ``NewRecipient`` and ``Shutdown`` are allowed in every state. A call
+in the wrong state is refused: the host's own code never makes one.
 """
 
 import json
@@ -179,7 +179,7 @@ class Session:
                 return self._add_recovery(call, opened)
             new = self._recipients.open(call.new, "new passphrase")
             header, number = keyslots.add(
-                self._header().header, disk, opened, new, call.kdf, number=call.keyslot
+                self._header().header, disk, opened, new, wanted=call.kdf, number=call.keyslot
             )
             new.erase()
         finally:
@@ -200,7 +200,7 @@ class Session:
         try:
             new = self._recipients.open(call.new, "new passphrase")
             header = keyslots.change(
-                self._header().header, self._loaded_disk(), opened, new, call.kdf
+                self._header().header, self._loaded_disk(), opened, new, wanted=call.kdf
             )
             new.erase()
         finally:
@@ -243,7 +243,7 @@ class Session:
                 self._header().header,
                 self._loaded_disk(),
                 passphrase,
-                self._progress,
+                progress=self._progress,
                 only=only,
                 apart_from=apart_from,
             )

@@ -90,7 +90,7 @@ def list_keyslots(image: ImageReference) -> tuple[KeyslotResult, ...]:
         return tuple(_keyslot_result(item) for item in loaded.facts.keyslots)
 
 
-def add_keyslot(
+def add_keyslot(  # noqa: PLR0917 - one argument for each thing that is asked for
     image: ImageReference,
     existing: PassphraseSource,
     new: PassphraseSource | None,
@@ -125,7 +125,7 @@ def add_keyslot(
     return _keyslot_result(written.keyslot)
 
 
-def change_keyslot(
+def change_keyslot(  # noqa: PLR0917 - as add_keyslot
     image: ImageReference,
     existing: PassphraseSource,
     new: PassphraseSource,

@@ -177,7 +177,7 @@ def status(name: str) -> StatusResult:
 
 def _listed(directory: VolumeDirectory) -> ListedVolume:
     record = directory.read_record()
-    device = record.get("device")
+    device = record.get("attached_device")
     return ListedVolume(
         name=directory.name,
         image=str(record.get("image", "")),

@@ -11,9 +11,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 from strongroom.errors import DiskError, MountedError
-from strongroom.host.attach import attach, clean_stale, detach, find_orphans, nbd
+from strongroom.host.attach import (
+    Attached,
+    attach,
+    clean_stale,
+    detach,
+    find_orphans,
+    io_flusher,
+    nbd,
+)
 
 SIZE = 128 << 20
 RUNTIME = Path("/run/strongroom/vol")
@@ -49,42 +58,58 @@ def nothing_left() -> bool:
     return not orphans and not mounted and not DEVICES.exists() and not nbd.is_connected(0)
 
 
-def whole_life() -> None:
+def attach_by(choice: Literal["auto", "nbd"], *, sector: int, read_only: bool = False) -> Attached:
+    return attach(
+        choice,
+        name="vol",
+        socket=SOCKET,
+        runtime=RUNTIME,
+        size_bytes=SIZE,
+        sector_size_bytes=sector,
+        read_only=read_only,
+    )
+
+
+def geometry() -> None:
     server = serve()
-    for sector, read_only in ((512, False), (4096, True), (4096, False)):
-        attached = attach(
-            "auto",
-            name="vol",
-            socket=SOCKET,
-            runtime=RUNTIME,
-            size_bytes=SIZE,
-            sector_size_bytes=sector,
-            read_only=read_only,
-        )
+    for sector, read_only in ((512, False), (4096, True)):
+        attached = attach_by("auto", sector=sector, read_only=read_only)
         ensure(attached.kind == "nbd", f"auto picks nbd: {attached.reason}")
         queue = Path("/sys/block/nbd0")
         ensure(int((queue / "queue/logical_block_size").read_text()) == sector, f"sector {sector}")
         ensure((queue / "ro").read_text().strip() == str(int(read_only)), f"ro {read_only}")
-        if sector == 4096 and not read_only:
-            break
         detach(attached, force=False)
         ensure(nothing_left(), "nothing is left after detaching")
+    server.kill()
+    server.wait()
+
+
+def file_system() -> None:
+    server = serve()
+    attached = attach_by("nbd", sector=4096)
     run("mkfs.ext4", "-q", "/dev/strongroom/vol")
     run("mount", "/dev/strongroom/vol", str(POINT))
-    content = os.urandom(8 << 20)
     with (POINT / "file").open("wb") as file:
-        file.write(content)
+        file.write(os.urandom(8 << 20))
+        before = (RUNTIME / "log").read_text().count("Flush")
         file.flush()
         os.fsync(file.fileno())
-    ensure("Flush" in (RUNTIME / "log").read_text(), "fsync reaches the server as a flush")
+    flushes = (RUNTIME / "log").read_text().count("Flush")
+    ensure(flushes > before, "fsync reaches the server as a flush")
+    refused = ""
     try:
         detach(attached, force=False)
     except MountedError as err:
-        ensure(str(POINT) in err.message, f"refused: {err.message}")
+        refused = err.message
+    ensure(str(POINT) in refused, f"refused: {refused}")
     run("umount", str(POINT))
     run("e2fsck", "-f", "-n", "/dev/strongroom/vol")
     detach(attached, force=False)
     ensure(nothing_left(), "nothing is left after the file system")
+    attached = attach_by("nbd", sector=4096)
+    run("mount", "/dev/strongroom/vol", str(POINT))
+    detach(attached, force=True)
+    ensure(nothing_left(), "force unmounts and leaves nothing")
     server.kill()
     server.wait()
 
@@ -122,15 +147,7 @@ def host_killed(*, mounted: bool) -> None:
 
 def server_hangs() -> None:
     server = serve()
-    attached = attach(
-        "nbd",
-        name="vol",
-        socket=SOCKET,
-        runtime=RUNTIME,
-        size_bytes=SIZE,
-        sector_size_bytes=512,
-        read_only=False,
-    )
+    attached = attach_by("nbd", sector=512)
     fd = os.open("/dev/nbd0", os.O_RDWR)
     os.pwrite(fd, b"lost", 0)
     os.close(fd)
@@ -145,36 +162,41 @@ def server_hangs() -> None:
 
 def server_dies() -> None:
     server = serve()
-    attached = attach(
-        "nbd",
-        name="vol",
-        socket=SOCKET,
-        runtime=RUNTIME,
-        size_bytes=SIZE,
-        sector_size_bytes=512,
-        read_only=False,
-    )
+    attached = attach_by("nbd", sector=512)
     fd = os.open("/dev/nbd0", os.O_RDWR)
     os.pwrite(fd, b"lost", 0)
     os.close(fd)
     server.kill()
     server.wait()
+    refused = ""
     try:
         detach(attached, force=False)
     except DiskError as err:
-        ensure(err, f"refused: {err.message}")
+        refused = err.message
+    ensure(refused, f"refused: {refused}")
     detach(attached, force=True)
     ensure(nothing_left(), "nothing is left after a server that died")
+
+
+def children_are_marked() -> None:
+    asked = "import ctypes; print(ctypes.CDLL(None).prctl(58, 0, 0, 0, 0))"
+    with io_flusher() as marked:
+        inside = subprocess.run([sys.executable, "-c", asked], check=True, stdout=subprocess.PIPE)
+    outside = subprocess.run([sys.executable, "-c", asked], check=True, stdout=subprocess.PIPE)
+    ensure(marked, "the I/O mark can be set")
+    ensure((inside.stdout, outside.stdout) == (b"1\n", b"0\n"), "children keep the I/O mark")
 
 
 def main() -> None:
     RUNTIME.mkdir(parents=True)
     POINT.mkdir()
-    whole_life()
+    geometry()
+    file_system()
     host_killed(mounted=False)
     host_killed(mounted=True)
     server_dies()
     server_hangs()
+    children_are_marked()
     print("all shown")
 
 

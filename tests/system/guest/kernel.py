@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import Final
 
 PACKAGE: Final = "linux-image-amd64"
+_MODULE_FOLDERS: Final = (
+    "arch crypto drivers/block drivers/char drivers/md drivers/virtio fs lib mm net/9p"
+)
 _UNPACKED: Final = (
     "./boot/vmlinuz-*",
-    "./lib/modules/*/kernel/*",
     "./lib/modules/*/modules.builtin",
+    *(f"./lib/modules/*/kernel/{folder}/*" for folder in _MODULE_FOLDERS.split()),
 )
 
 

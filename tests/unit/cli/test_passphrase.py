@@ -174,7 +174,8 @@ def test_raw_mode_of_a_dead_program_is_mended_while_asking(person: Person) -> No
 def test_an_interrupt_restores_the_echo(person: Person) -> None:
     def interrupt() -> None:
         person.reads_until(lambda: b": " in person.seen)
-        os.kill(os.getpid(), signal.SIGINT)
+        # To this thread, as the process has no other in real life: only so is the wait woken.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     before = signal.getsignal(signal.SIGTERM)
     thread = threading.Thread(target=interrupt)

@@ -91,7 +91,11 @@ impl Batch {
         let data = self.data.as_slice();
         let mut parts = Vec::with_capacity(headers.len() * 2);
         let (write_headers, read_headers) = headers.split_at(first_read);
-        parts.extend(write_headers.iter().map(|head| IoSlice::new(head.as_slice())));
+        parts.extend(
+            write_headers
+                .iter()
+                .map(|head| IoSlice::new(head.as_slice())),
+        );
         for ((head, pending), result) in read_headers.iter().zip(&self.reads).zip(&reads) {
             parts.push(IoSlice::new(head.as_slice()));
             if result.is_ok() {

@@ -39,10 +39,7 @@ pub(crate) struct Export<'a> {
 ///
 /// # Errors
 /// The client broke the protocol or a bound, or the connection broke.
-pub(crate) fn negotiate(
-    socket: Socket<'_>,
-    export: &Export<'_>,
-) -> io::Result<Option<Negotiated>> {
+pub(crate) fn negotiate(socket: Socket<'_>, export: &Export<'_>) -> io::Result<Option<Negotiated>> {
     negotiate_within(socket, export, TIMEOUT)
 }
 
@@ -191,7 +188,11 @@ impl Haggling<'_> {
         )?;
         if wanted.contains(&info::NAME) {
             let name = self.export.name.as_bytes();
-            self.reply(option, option_reply::INFO, &[&info::NAME.to_be_bytes(), name])?;
+            self.reply(
+                option,
+                option_reply::INFO,
+                &[&info::NAME.to_be_bytes(), name],
+            )?;
         }
         if wanted.contains(&info::BLOCK_SIZE) {
             self.reply(

@@ -376,6 +376,9 @@ mod tests {
             bytes.extend(b"abc");
             assert_eq!(Reader::new(&bytes).string(), None, "{lie}");
         }
-        assert_eq!(Reader::new(&[0, 0, 0, 1, b'x']).string(), Some(b"x".as_slice()));
+        assert_eq!(
+            Reader::new(&[0, 0, 0, 1, b'x']).string(),
+            Some(b"x".as_slice())
+        );
     }
 }

@@ -65,11 +65,7 @@ impl Server {
     ///
     /// # Errors
     /// No thread could be started.
-    pub fn start(
-        volume: Arc<Volume>,
-        listener: OwnedFd,
-        export_name: String,
-    ) -> io::Result<Self> {
+    pub fn start(volume: Arc<Volume>, listener: OwnedFd, export_name: String) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             volume,
             export_name,

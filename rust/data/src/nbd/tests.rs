@@ -30,7 +30,9 @@ impl Client {
     /// Connects and sends the client's flags.
     fn connect(volume: &Arc<Volume>, flags: u32) -> Self {
         let (stream, other) = UnixStream::pair().unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
         let volume = Arc::clone(volume);
         let server = thread::spawn(move || serve_connection(&volume, other.into(), "disk"));
         let mut client = Self { stream, server };
@@ -166,18 +168,42 @@ fn options_are_answered_as_the_specification_says() {
         (5, vec![], vec![option_reply::ERR_UNSUP]),
         (11, vec![], vec![option_reply::ERR_UNSUP]),
         (99, vec![1; 500], vec![option_reply::ERR_UNSUP]),
-        (option::LIST, vec![], vec![option_reply::SERVER, option_reply::ACK]),
+        (
+            option::LIST,
+            vec![],
+            vec![option_reply::SERVER, option_reply::ACK],
+        ),
         (option::LIST, vec![1], vec![invalid]),
         (option::STRUCTURED_REPLY, vec![1], vec![invalid]),
         (option::SET_META_CONTEXT, meta(b"", &[]), vec![invalid]),
         (option::STRUCTURED_REPLY, vec![], vec![option_reply::ACK]),
-        (option::SET_META_CONTEXT, meta(b"", &[b"base:"]), vec![option_reply::ACK]),
+        (
+            option::SET_META_CONTEXT,
+            meta(b"", &[b"base:"]),
+            vec![option_reply::ACK],
+        ),
         (option::LIST_META_CONTEXT, meta(b"", &[]), vec![4, 1]),
-        (option::LIST_META_CONTEXT, meta(b"", &[b"base:"]), vec![4, 1]),
-        (option::LIST_META_CONTEXT, meta(b"x", &[]), vec![option_reply::ERR_UNKNOWN]),
+        (
+            option::LIST_META_CONTEXT,
+            meta(b"", &[b"base:"]),
+            vec![4, 1],
+        ),
+        (
+            option::LIST_META_CONTEXT,
+            meta(b"x", &[]),
+            vec![option_reply::ERR_UNKNOWN],
+        ),
         (option::SET_META_CONTEXT, string(b""), vec![invalid]),
-        (option::SET_META_CONTEXT, [string(b""), vec![255; 4]].concat(), vec![invalid]),
-        (option::INFO, go(b"other", &[]), vec![option_reply::ERR_UNKNOWN]),
+        (
+            option::SET_META_CONTEXT,
+            [string(b""), vec![255; 4]].concat(),
+            vec![invalid],
+        ),
+        (
+            option::INFO,
+            go(b"other", &[]),
+            vec![option_reply::ERR_UNKNOWN],
+        ),
         (option::INFO, string(b"disk"), vec![invalid]),
         (option::INFO, go(b"disk", &[])[..5].to_vec(), vec![invalid]),
         (option::INFO, go(b"", &[1, 3, 77]), vec![3, 3, 3, 1]),
@@ -185,7 +211,11 @@ fn options_are_answered_as_the_specification_says() {
         client.option(number, &data);
         for answer in answers {
             let reply = client.option_reply();
-            assert_eq!((reply.0, reply.1), (number, answer), "option {number} {data:?}");
+            assert_eq!(
+                (reply.0, reply.1),
+                (number, answer),
+                "option {number} {data:?}"
+            );
         }
     }
     client.option(option::ABORT, &[]);
@@ -255,7 +285,13 @@ fn a_silent_client_is_cut_off_in_time() {
     drop(stream);
     let gone = negotiate_within(socket, &export, Duration::from_secs(5));
     assert!(gone.is_err());
-    assert_eq!(Negotiated::default(), Negotiated { structured: false, block_status: false });
+    assert_eq!(
+        Negotiated::default(),
+        Negotiated {
+            structured: false,
+            block_status: false
+        }
+    );
 }
 
 #[test]
@@ -266,7 +302,13 @@ fn pipelined_requests_of_all_kinds_are_answered_once_each() {
     let large = random.bytes(700_001);
     let mut bytes = Vec::new();
     for index in 0..40_u8 {
-        bytes.extend(request(WRITE, 0, u64::from(index), u64::from(index) * 5000, 5000));
+        bytes.extend(request(
+            WRITE,
+            0,
+            u64::from(index),
+            u64::from(index) * 5000,
+            5000,
+        ));
         bytes.extend([index; 5000]);
     }
     bytes.extend(request(FLUSH, 0, 100, 0, 0));
@@ -278,10 +320,19 @@ fn pipelined_requests_of_all_kinds_are_answered_once_each() {
     sender.join().unwrap();
     answers.sort_unstable_by_key(|answer| answer.1);
     let cookies = (0..40).chain([100, 101]);
-    assert_eq!(answers, cookies.map(|cookie| (0, cookie)).collect::<Vec<_>>());
+    assert_eq!(
+        answers,
+        cookies.map(|cookie| (0, cookie)).collect::<Vec<_>>()
+    );
 
     for index in 0..40_u8 {
-        client.send(&request(READ, 0, u64::from(index), u64::from(index) * 5000, 5000));
+        client.send(&request(
+            READ,
+            0,
+            u64::from(index),
+            u64::from(index) * 5000,
+            5000,
+        ));
     }
     for _ in 0..40 {
         let (error, cookie) = client.simple_reply();
@@ -361,7 +412,11 @@ fn refusals_have_their_numbers_and_keep_the_stream_in_step() {
         client.send(&request(command, flags, 9, offset, length));
         client.send(&vec![1; payload]);
         let expected = (error, 9);
-        assert_eq!(client.simple_reply(), expected, "{command} {flags} {offset} {length}");
+        assert_eq!(
+            client.simple_reply(),
+            expected,
+            "{command} {flags} {offset} {length}"
+        );
     }
     assert_eq!(volume.totals().errors, 16);
     client.send(&[0xFF; 28]);
@@ -515,10 +570,18 @@ fn requests_that_have_arrived_are_finished_when_the_server_stops() {
     let mut stream = listening.connect().unwrap();
     stream.read_exact(&mut [0; 18]).unwrap();
     stream.write_all(&[0, 0, 0, 3]).unwrap();
-    stream.write_all(&[OPTION_MAGIC, &[0, 0, 0, 1, 0, 0, 0, 0]].concat()).unwrap();
+    stream
+        .write_all(&[OPTION_MAGIC, &[0, 0, 0, 1, 0, 0, 0, 0]].concat())
+        .unwrap();
     stream.read_exact(&mut [0; 10]).unwrap();
     let writes: Vec<_> = (0..8)
-        .flat_map(|cookie| [request(WRITE, 0, cookie, cookie * 4096, 4096), vec![3; 4096]].concat())
+        .flat_map(|cookie| {
+            [
+                request(WRITE, 0, cookie, cookie * 4096, 4096),
+                vec![3; 4096],
+            ]
+            .concat()
+        })
         .collect();
     stream.write_all(&writes).unwrap();
     assert_eq!(server.stop(), 0);

@@ -228,7 +228,11 @@ impl Session<'_> {
     /// Receives a write's payload and writes it, or drops it if the request is refused already.
     ///
     /// After a failure the rest is dropped, so that the stream stays in step.
-    fn write_in_pieces(&mut self, request: &Request, checked: Result<()>) -> io::Result<Result<()>> {
+    fn write_in_pieces(
+        &mut self,
+        request: &Request,
+        checked: Result<()>,
+    ) -> io::Result<Result<()>> {
         let mut result = checked;
         let (mut offset, mut left) = (request.offset, request.size());
         while left > 0 {

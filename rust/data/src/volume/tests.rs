@@ -134,7 +134,10 @@ fn the_disks_errno_is_kept_for_writes_on_and_off_the_grid() {
     }
     backing.fail_writes_after(2, 5);
     let mut own = workspace();
-    assert_eq!(volume.zero(&mut own, 0, SIZE, &|| true), Err(IoError::Disk(5)));
+    assert_eq!(
+        volume.zero(&mut own, 0, SIZE, &|| true),
+        Err(IoError::Disk(5))
+    );
     assert_eq!(volume.totals().errors, 4);
 }
 
@@ -201,7 +204,10 @@ fn zeroes_are_broken_off_when_told_and_are_stored_encrypted() {
     let mut own = workspace();
     let asked = std::cell::Cell::new(0);
     let proceed = || asked.replace(asked.get() + 1) < 2;
-    assert_eq!(volume.zero(&mut own, 0, SIZE, &proceed), Err(IoError::ShutDown));
+    assert_eq!(
+        volume.zero(&mut own, 0, SIZE, &proceed),
+        Err(IoError::ShutDown)
+    );
     assert_eq!(asked.get(), 3);
     assert_eq!(read(&volume, 0, 524_288).unwrap(), vec![0; 524_288]);
     let stored = &backing.contents()[clamp(SEGMENT_OFFSET)..][..4096];

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an open volume looks like from outside, as ``open --json`` and ``status --json`` print it."""
+
+import os
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from strongroom.boundary import calls
+from strongroom.host.attach import Attached
+from strongroom.host.contracts import MeasureResult, OpenRequest, OpenResult, StatusResult
+
+
+@dataclass(frozen=True, slots=True)
+class OpenVolume:
+    """All that is known of a volume, from its header to its device."""
+
+    request: OpenRequest
+    socket: Path
+    facts: calls.DiskFacts
+    description: calls.Description
+    enclave_pid: int
+    started_at_unix: float
+    attached: Attached | None = None
+    keyslot: int | None = None
+
+    @property
+    def image(self) -> str:
+        """The image's absolute path."""
+        return str(self.request.image.path.absolute())
+
+    @property
+    def uri(self) -> str:
+        """Where NBD clients find the plaintext."""
+        return f"nbd+unix:///{self.request.name}?socket={self.socket}"
+
+    @property
+    def device(self) -> str | None:
+        """The block device, if there is one."""
+        device = None if self.attached is None else self.attached.device
+        return None if device is None else str(device)
+
+    @property
+    def attach(self) -> str:
+        """How the device is made."""
+        return "none" if self.attached is None else self.attached.kind
+
+
+def open_result(volume: OpenVolume) -> OpenResult:
+    """Return what ``open`` prints."""
+    attached = volume.attached
+    return OpenResult(
+        name=volume.request.name,
+        image=volume.image,
+        socket=str(volume.socket),
+        uri=volume.uri,
+        device=volume.device,
+        attach=volume.attach,
+        attach_reason="" if attached is None else attached.reason,
+        read_only=volume.request.read_only,
+        host_pid=os.getpid(),
+        enclave_pid=volume.enclave_pid,
+        size_bytes=volume.facts.data_size_bytes,
+        sector_size_bytes=volume.facts.sector_size_bytes,
+        keyslot=-1 if volume.keyslot is None else volume.keyslot,
+        notices=volume.facts.notices + (() if attached is None else attached.notices),
+    )
+
+
+def status_result(
+    volume: OpenVolume, counters: dict[str, int], rates: dict[str, float]
+) -> StatusResult:
+    """Return what ``status`` prints."""
+    return StatusResult(
+        name=volume.request.name,
+        image=volume.image,
+        state="waiting for key" if volume.keyslot is None else "open",
+        uuid=volume.facts.uuid,
+        socket=str(volume.socket),
+        uri=volume.uri,
+        device=volume.device,
+        attach=volume.attach,
+        read_only=volume.request.read_only,
+        discard=volume.request.discard or volume.facts.discard_allowed,
+        host_pid=os.getpid(),
+        enclave_pid=volume.enclave_pid,
+        size_bytes=volume.facts.data_size_bytes,
+        sector_size_bytes=volume.facts.sector_size_bytes,
+        cipher=volume.facts.cipher,
+        cipher_backend=volume.description.cipher_backend,
+        opened_at=datetime.fromtimestamp(volume.started_at_unix, UTC).isoformat(timespec="seconds"),
+        uptime_seconds=round(time.time() - volume.started_at_unix, 1),
+        tee=volume.description.tee,
+        simulated=volume.description.simulated,
+        confinement=tuple(
+            MeasureResult(item.name, item.active, item.detail)
+            for item in volume.description.confinement
+        ),
+        counters=counters,
+        rates=rates,
+    )

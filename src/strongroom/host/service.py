@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One open volume from the host's side: what clients may ask, and every way in which it ends.
+
+One thread waits for four things: a client on the control socket, the end of the enclave, a signal,
+and, until the volume is unlocked, the end of the command that started it. Whatever ends the volume,
+the same teardown runs: detach, flush, erase, remove the traces.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from strongroom.boundary import calls
+from strongroom.boundary.channel import Received, Responder, registry_of
+from strongroom.boundary.stream import UnixStream
+from strongroom.errors import (
+    AlreadyOpenError,
+    BoundaryError,
+    EnclaveGoneError,
+    MountedError,
+    NotOpenError,
+    StrongroomError,
+)
+from strongroom.host import attach, control_calls
+from strongroom.host.contracts import OpenRequest, OpenResult, StatusResult
+from strongroom.host.launch import EnclaveProcess
+from strongroom.host.rates import RateMeter
+from strongroom.host.results import OpenVolume, open_result, status_result
+from strongroom.host.runtime import Claim, start_time
+
+_CLIENT_SECONDS: Final = 30.0
+_TICK_SECONDS: Final = 5.0
+_BACKLOG: Final = 64
+
+
+class Service:
+    """One open volume, from the loaded header to the last trace removed."""
+
+    def __init__(
+        self,
+        request: OpenRequest,
+        owned: Claim,
+        enclave: EnclaveProcess,
+        facts: calls.DiskFacts,
+    ) -> None:
+        self._directory = owned.directory
+        self._enclave = enclave
+        self._volume = OpenVolume(
+            request=request,
+            socket=owned.directory.nbd_socket,
+            facts=facts,
+            description=enclave.call(calls.Describe()),
+            enclave_pid=enclave.pid,
+            started_at_unix=time.time(),
+        )
+        self._rates = RateMeter()
+        self._ended = False
+        self._client: Responder | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the key has been set."""
+        return self._volume.keyslot is not None
+
+    def run(self, control: socket.socket, leash_fd: int | None) -> None:
+        """Answer clients until the volume is closed.
+
+        Args:
+            control: The listening control socket.
+            leash_fd: Readable once the command that started this process has ended; it then ends
+                too, unless the volume is open by then.
+
+        Raises:
+            EnclaveGoneError: The enclave died.
+        """
+        with _signals_as_events() as signal_fd, selectors.DefaultSelector() as selector:
+            selector.register(control, selectors.EVENT_READ, lambda: self._accept(control))
+            selector.register(self._enclave.pidfd, selectors.EVENT_READ, self._enclave_died)
+            selector.register(signal_fd, selectors.EVENT_READ, self._terminate)
+            if leash_fd is not None:
+                selector.register(leash_fd, selectors.EVENT_READ, self._leash_let_go)
+            while not self._ended:
+                for key, _ in selector.select(_TICK_SECONDS):
+                    handle: Callable[[], None] = key.data
+                    handle()
+                    if key.fd == leash_fd:
+                        selector.unregister(leash_fd)
+                if self.is_open and not self._ended:
+                    self._rates.sample(self._counters())
+
+    def _accept(self, control: socket.socket) -> None:
+        connection, _ = control.accept()
+        with connection:
+            connection.settimeout(_CLIENT_SECONDS)
+            self._client = Responder(
+                UnixStream(connection), registry_of(control_calls.CONTROL_CALLS)
+            )
+            # A client that leaves, stalls or talks nonsense is its own problem.
+            with contextlib.suppress(BoundaryError):
+                self._client.serve_one(self._answer)
+            self._client = None
+
+    def _answer(self, received: Received) -> object:
+        match received.call:
+            case control_calls.AskRecipient():
+                if self.is_open:
+                    raise AlreadyOpenError(f"the volume {self._name} has its key already")
+                return self._enclave.call(calls.NewRecipient("unlock"))
+            case control_calls.SetKey(passphrase):
+                return _json(self._unlock(passphrase))
+            case control_calls.AskStatus():
+                return _json(self._status())
+            case control_calls.Close(force):
+                self._close(force=force)
+                return calls.Done()
+            case other:
+                raise NotOpenError(f"the host process does not answer {type(other).__name__}")
+
+    def _unlock(self, passphrase: calls.Sealed) -> OpenResult:
+        if self.is_open:
+            raise AlreadyOpenError(f"the volume {self._name} has its key already")
+        request, facts = self._volume.request, self._volume.facts
+        unlocked = self._enclave.call(calls.Unlock(passphrase, request.discard))
+        try:
+            with listening_at(self._directory.nbd_socket) as listener:
+                self._enclave.call(calls.Serve(listener.fileno(), self._name))
+            with attach.io_flusher():
+                attached = attach.attach(
+                    request.attach,
+                    name=self._name,
+                    socket=self._directory.nbd_socket,
+                    runtime=self._directory.path,
+                    size_bytes=facts.data_size_bytes,
+                    sector_size_bytes=facts.sector_size_bytes,
+                    read_only=request.read_only,
+                )
+        except StrongroomError:
+            # Half open is not a state: the keys go, and the name becomes free.
+            self._ended = True
+            raise
+        self._volume = dataclasses.replace(
+            self._volume, attached=attached, keyslot=unlocked.keyslot
+        )
+        self.write_record()
+        return open_result(self._volume)
+
+    def _close(self, *, force: bool) -> None:
+        if self._volume.attached is not None:
+            attach.detach(self._volume.attached, force=force)
+            self._volume = dataclasses.replace(self._volume, attached=None)
+        self._ended = True
+        self._enclave.shut_down()
+        self._directory.nbd_socket.unlink(missing_ok=True)
+
+    def _terminate(self) -> None:
+        # The supervisor wants this process gone, mounted or not: file systems are synced first.
+        os.sync()
+        try:
+            self._close(force=False)
+        except MountedError as err:
+            log(f"{err.message}: detaching all the same, as the process is being stopped")
+            self._close(force=True)
+
+    def _leash_let_go(self) -> None:
+        if not self.is_open:
+            self._ended = True
+
+    def _enclave_died(self) -> None:
+        raise EnclaveGoneError(
+            f"the enclave of {self._name} ended unexpectedly", hint="its log says why"
+        )
+
+    def abandon(self) -> None:
+        """Remove what can be removed after a failure. Never raises."""
+        if self._volume.attached is not None:
+            attach.clean_stale(self._volume.attached.record)
+        self._enclave.end()
+
+    def relay_progress(self, stage: str, done: int, total: int) -> None:
+        """Pass the enclave's progress on to the client that waits, if there is one."""
+        if self._client is not None:
+            with contextlib.suppress(BoundaryError):
+                self._client.ocall(calls.ReportProgress(stage, done, total))
+
+    def write_record(self) -> None:
+        """Write down what a later command needs, should this process be killed."""
+        attached = self._volume.attached
+        self._directory.write_record(
+            {
+                **({} if attached is None else attached.record),
+                "image": self._volume.image,
+                "open": self.is_open,
+                "attached_device": self._volume.device,
+                "host_pid": os.getpid(),
+                "enclave_pid": self._enclave.pid,
+                "enclave_started": start_time(self._enclave.pid),
+            }
+        )
+
+    @property
+    def _name(self) -> str:
+        return self._volume.request.name
+
+    def _status(self) -> StatusResult:
+        counters = self._counters()
+        return status_result(self._volume, counters, self._rates.rates(counters))
+
+    def _counters(self) -> dict[str, int]:
+        if not self.is_open:
+            return {}
+        return dataclasses.asdict(self._enclave.call(calls.ReadCounters()))
+
+
+@contextlib.contextmanager
+def listening_at(path: Path) -> Iterator[socket.socket]:
+    """Listen on a UNIX socket that only its owner can reach, for the length of a block."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen(_BACKLOG)
+        yield listener
+
+
+@contextlib.contextmanager
+def _signals_as_events() -> Iterator[int]:
+    """Turn SIGTERM, SIGINT and SIGHUP into bytes on a descriptor."""
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    previous = {
+        number: signal.signal(number, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    }
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield reader
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        os.close(reader)
+        os.close(writer)
+
+
+def _json(result: OpenResult | StatusResult) -> control_calls.JsonText:
+    return control_calls.JsonText(json.dumps(dataclasses.asdict(result)))
+
+
+def log(text: str) -> None:
+    """Write a line to the volume's log, which is standard error."""
+    sys.stderr.write(f"strongroom host: {text}\n")
+    sys.stderr.flush()
