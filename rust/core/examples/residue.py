@@ -13,6 +13,7 @@ import base64
 import json
 import re
 import secrets
+import struct
 import subprocess
 import sys
 import tempfile
@@ -101,7 +102,25 @@ def hits(dump: Path, wanted: dict[str, bytes]) -> list[str]:
     """Return the names of the needles that are in the file."""
     # Gaps of zeros, most of the file, only cost time.
     content = re.sub(rb"\0{4096,}", bytes(64), dump.read_bytes())
-    return [name for name, needle in wanted.items() if needle in content]
+    notes = registers(dump)
+    return [
+        f"{name} (registers)" if needle in notes else name
+        for name, needle in wanted.items()
+        if needle in content
+    ]
+
+
+def registers(dump: Path) -> bytes:
+    """Return the notes of a dump, where the registers of all threads are. Spec: ELF-64, 5."""
+    content = dump.read_bytes()
+    (headers,) = struct.unpack_from("<Q", content, 32)
+    size, count = struct.unpack_from("<HH", content, 54)
+    notes = b""
+    for at in range(headers, headers + size * count, size):
+        kind, _, start, _, _, length = struct.unpack_from("<IIQQQQ", content, at)
+        if kind == 4:
+            notes += content[start : start + length]
+    return notes
 
 
 def dump_of(pid: int, directory: Path) -> Path:

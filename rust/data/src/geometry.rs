@@ -82,7 +82,7 @@ impl Geometry {
     /// Distance of `offset` from the start of its sector.
     pub(crate) fn within_sector(&self, offset: u64) -> usize {
         // The remainder is below the sector size, so it fits.
-        (offset % self.sector_bytes() as u64) as usize
+        usize::try_from(offset % self.sector_bytes() as u64).unwrap_or(0)
     }
 
     /// The number that goes into the initialisation vector of the sector at `offset`.

@@ -174,7 +174,7 @@ pub(crate) fn volume(sector_bytes: u32, size: u64) -> (Arc<MemoryBacking>, Arc<V
     volume_with(sector_bytes, size, |_| {})
 }
 
-/// A small generator of test inputs: SplitMix64.
+/// A small generator of test inputs: `SplitMix64`.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {

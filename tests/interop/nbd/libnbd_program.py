@@ -9,8 +9,9 @@ import errno
 import random
 import sys
 import threading
+from collections.abc import Callable
 
-import nbd
+import nbd  # type: ignore[import-not-found]  # belongs to the system's Python
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -28,10 +29,10 @@ def connect(uri: str) -> nbd.NBD:
     return handle
 
 
-def expect_errno(number: int, action, *arguments: object, **named: object) -> None:  # noqa: ANN001
+def expect_errno(number: int, action: Callable[..., object], *arguments: object) -> None:
     """Call ``action`` and require that it fails with ``number``."""
     try:
-        action(*arguments, **named)
+        action(*arguments)
     except nbd.Error as err:
         if err.errnum != number:
             message = f"expected {errno.errorcode[number]}, got {err.errno}"
@@ -52,7 +53,9 @@ def model(uri: str, seed: str, operations: str) -> None:
         length = rng.randint(1, min(longest, size - offset))
         end = offset + length
         flags = nbd.CMD_FLAG_FUA if rng.random() < 0.02 else 0
-        kind = rng.choices(("write", "read", "zero", "trim", "flush", "cache", "status"), (8, 8, 2, 1, 1, 1, 1))[0]
+        kind = rng.choices(
+            ("write", "read", "zero", "trim", "flush", "cache", "status"), (8, 8, 2, 1, 1, 1, 1)
+        )[0]
         if kind == "write":
             data = rng.randbytes(length)
             handle.pwrite(data, offset, flags)
@@ -71,11 +74,19 @@ def model(uri: str, seed: str, operations: str) -> None:
         elif kind == "cache":
             handle.cache(length, offset)
         else:
-            entries: list[int] = []
-            handle.block_status(length, offset, lambda _context, _at, found, _error: entries.extend(found))  # noqa: B023
-            assert entries == [length, *ALL_EXTENTS_ARE_DATA], f"step {step}: {entries}"
+            found = extents(handle, offset, length)
+            assert found == [length, *ALL_EXTENTS_ARE_DATA], f"step {step}: {found}"
     assert handle.pread(size, 0) == expected, "the whole export differs at the end"
     handle.shutdown()
+
+
+def extents(handle: nbd.NBD, offset: int, length: int) -> list[int]:
+    """Return lengths and flags, in turn, of the extents in a range."""
+    entries: list[int] = []
+    handle.block_status(
+        length, offset, lambda _context, _offset, found, _error: entries.extend(found)
+    )
+    return entries
 
 
 def odd(uri: str) -> None:
@@ -168,7 +179,9 @@ def pipelined(uri: str, seed: str) -> None:
             buffer = nbd.Buffer.from_bytearray(bytearray(expected[slot]))
             cookies.append(handle.aio_pwrite(buffer, slot * slot_bytes))
         drain(handle, cookies)
-        buffers = [(slot, nbd.Buffer(len(expected[slot]))) for slot in rng.sample(range(slots), slots)]
+        buffers = [
+            (slot, nbd.Buffer(len(expected[slot]))) for slot in rng.sample(range(slots), slots)
+        ]
         cookies = [handle.aio_pread(buffer, slot * slot_bytes) for slot, buffer in buffers]
         drain(handle, cookies)
         for slot, buffer in buffers:
@@ -197,7 +210,7 @@ def read_only(uri: str) -> None:
     handle.shutdown()
 
 
-PROGRAMS = {
+PROGRAMS: dict[str, Callable[..., None]] = {
     "limits": limits,
     "model": model,
     "odd": odd,

@@ -81,15 +81,28 @@ class Bench:
 
     def serve(self, *options: str) -> subprocess.Popen[bytes]:
         self.runtime.mkdir(parents=True, exist_ok=True)
-        self.socket.unlink(missing_ok=True)
+        # Written when it listens; the socket's name is there before that.
+        ready = self.root / "server.pid"
+        for path in (self.socket, ready):
+            path.unlink(missing_ok=True)
         image = self.root / "image"
         if not image.exists():
             image.touch()
             os.truncate(image, SIZE)
-        command = ["nbdkit", "-f", "-U", str(self.socket), *options, "--filter=log", "file"]
+        command = [
+            "nbdkit",
+            "-f",
+            "-P",
+            str(ready),
+            "-U",
+            str(self.socket),
+            *options,
+            "--filter=log",
+            "file",
+        ]
         command += [str(image), f"logfile={self.root / 'log'}"]
         self.server = subprocess.Popen(command, start_new_session=True)
-        wait_for(self.socket.exists, "the server's socket")
+        wait_for(ready.exists, "the server's readiness")
         return self.server
 
     def attach(

@@ -32,12 +32,26 @@ POINT = Path("/run/point")
 
 
 def serve() -> subprocess.Popen[bytes]:
-    SOCKET.unlink(missing_ok=True)
+    # Written when it listens; the socket's name is there before that.
+    ready = RUNTIME / "server.pid"
+    for path in (SOCKET, ready):
+        path.unlink(missing_ok=True)
     log = f"logfile={RUNTIME / 'log'}"
     server = subprocess.Popen(
-        ["nbdkit", "-f", "-U", str(SOCKET), "--filter=log", "memory", str(SIZE), log]
+        [
+            "nbdkit",
+            "-f",
+            "-P",
+            str(ready),
+            "-U",
+            str(SOCKET),
+            "--filter=log",
+            "memory",
+            str(SIZE),
+            log,
+        ]
     )
-    while not SOCKET.exists():
+    while not ready.exists():
         time.sleep(0.01)
     return server
 

@@ -157,15 +157,17 @@ fn run_writes(
     let mut extents = extents(pending, data);
     volume.write_extents(workspace, &mut extents);
     let durable = |pending: &Pending| pending.request.has(command_flag::FUA);
-    let synced = match pending.iter().any(durable) {
-        true => volume.sync(),
-        false => Ok(()),
+    let synced = if pending.iter().any(durable) {
+        volume.sync()
+    } else {
+        Ok(())
     };
     let mut results = Vec::with_capacity(pending.len());
     for (pending, extent) in pending.iter().zip(&extents) {
-        let result = match durable(pending) {
-            true => extent.result.and(synced),
-            false => extent.result,
+        let result = if durable(pending) {
+            extent.result.and(synced)
+        } else {
+            extent.result
         };
         let length = extent.data.len() as u64;
         volume.counters().record(Operation::Write, length, result);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The NBD protocol, fixed newstyle, server side.
 //!
-//! Spec: `doc/proto.md` of the NetworkBlockDevice project.
+//! Spec: `doc/proto.md` of <https://github.com/NetworkBlockDevice/nbd>.
 //!
 //! One thread serves one connection. Its memory is bounded by named limits: the inbound buffer
 //! ([`inbound`], 512 KiB), the batch buffer ([`batch`], 512 KiB), and while one large unfragmented

@@ -92,6 +92,7 @@ impl Server {
     /// The listening socket is shut down: further clients are refused. It takes 10 seconds at
     /// most. Returns the number of threads that were left behind because the disk hangs: they end
     /// when it answers.
+    #[must_use]
     pub fn stop(mut self) -> usize {
         self.shut_down()
     }

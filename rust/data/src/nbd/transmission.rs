@@ -314,9 +314,10 @@ impl Session<'_> {
             return self.answer(request, result);
         }
         // An error may still turn up, so this chunk may not be the last.
-        let head = match self.negotiated.structured {
-            true => ReplyHeader::data(request.cookie, request.offset, request.length, Last::No),
-            false => ReplyHeader::simple(request.cookie, 0),
+        let head = if self.negotiated.structured {
+            ReplyHeader::data(request.cookie, request.offset, request.length, Last::No)
+        } else {
+            ReplyHeader::simple(request.cookie, 0)
         };
         let socket = self.socket;
         socket.send(&mut [IoSlice::new(head.as_slice())])?;
@@ -351,9 +352,10 @@ impl Session<'_> {
 
     /// A change with `FUA` is done when it is durable.
     fn made_durable(&self, request: &Request, result: Result<()>) -> Result<()> {
-        match request.has(command_flag::FUA) {
-            true => result.and_then(|()| self.volume.sync()),
-            false => result,
+        if request.has(command_flag::FUA) {
+            result.and_then(|()| self.volume.sync())
+        } else {
+            result
         }
     }
 

@@ -74,6 +74,10 @@ def attach(
         read_only=read_only,
         tag=new_tag(runtime, name),
     )
+    return _attach_as(choice, plan, device_directory)
+
+
+def _attach_as(choice: "Attachment", plan: AttachPlan, device_directory: Path) -> Attached:
     match choice:
         case "none":
             return _nothing("no device was asked for")

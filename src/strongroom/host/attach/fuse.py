@@ -79,10 +79,13 @@ class FuseBackend:
     def release(self, claim_fd: int | None) -> bool:
         """Clear the loop device and wait for nbdfuse to end."""
         self.closed = True
+        last = self.fd
         if claim_fd is not None:
-            os.close(claim_fd)
-        loop.clear(self.fd)
-        os.close(self.fd)
+            # As the last user and under its claim: nobody can mount the device any more.
+            os.close(self.fd)
+            last = claim_fd
+        loop.clear(last)
+        os.close(last)
         gone = wait_until(lambda: not loop.is_bound(self.block_device), _UNBIND_SECONDS)
         end_process(self.helper.process)
         os.close(self.helper.errors)

@@ -143,17 +143,21 @@ def attach_nbd(plan: AttachPlan) -> NbdBackend:
                 + pack(_BACKEND_IDENTIFIER, plan.tag.text.encode() + b"\0")
                 + pack_u64(_CLIENT_FLAGS, _DISCONNECT_ON_CLOSE),
             )
-        record: Record = {
-            "kind": "nbd",
-            "name": plan.name,
-            "tag": plan.tag.text,
-            "device": str(device),
-            "index": index,
-            "host_pid": os.getpid(),
-        }
+        record = _record(plan, index)
         undo.pop_all()
         connection.socket.close()
         return NbdBackend(device, record, index, fd)
+
+
+def _record(plan: AttachPlan, index: int) -> Record:
+    return {
+        "kind": "nbd",
+        "name": plan.name,
+        "tag": plan.tag.text,
+        "device": f"/dev/nbd{index}",
+        "index": index,
+        "host_pid": os.getpid(),
+    }
 
 
 def disconnect(index: int) -> None:
