@@ -186,6 +186,7 @@ def count_hits(
             time.sleep(secrets.randbelow(200) / 1000)
             dump = dump_of(process.pid, directory)
             names = hits(dump, wanted)
+            print(f"  dump {number}: {len(names)} hits")
             found += bool(names)
             if names:
                 print(f"  dump {number}, {dump.stat().st_size} bytes:", ", ".join(sorted(names)[:6]))

@@ -36,10 +36,11 @@ from strongroom.luks2 import (
     without_keyslot,
     without_token,
 )
+from strongroom.luks2.limits import CIPHER_KEY_BYTES
 from strongroom.units import ByteCount, ByteOffset
 
 KEYSLOT_CIPHER: Final = "aes-xts-plain64"
-KEYSLOT_KEY_BYTES: Final = 64
+MAX_KEYSLOT_KEY_BYTES: Final = ByteCount(64)
 STRIPES: Final = 4000
 """Anti-forensic stripes. Spec: LUKS2 3.2.3.2."""
 AF_HASH: Final = "sha256"
@@ -101,7 +102,8 @@ def make_keyslot(
     Raises:
         KeyslotStateError: The keyslots area has no room.
     """
-    slot_key = kdf.derive(chosen, passphrase, ByteCount(KEYSLOT_KEY_BYTES))
+    key_bytes = _area_key_bytes(volume_key)
+    slot_key = kdf.derive(chosen, passphrase, key_bytes)
     try:
         area = _core.keyslot_seal(
             volume_key, slot_key, cipher=KEYSLOT_CIPHER, stripes=STRIPES, hash_name=AF_HASH
@@ -116,11 +118,21 @@ def make_keyslot(
             offset_bytes=allocate_area(header, size),
             size_bytes=size,
             cipher=KEYSLOT_CIPHER,
-            key_bytes=ByteCount(KEYSLOT_KEY_BYTES),
+            key_bytes=key_bytes,
         ),
         af=AntiForensic(stripes=STRIPES, hash_name=AF_HASH),
     )
     return keyslot, area
+
+
+def _area_key_bytes(volume_key: Secret) -> ByteCount:
+    """Return how long the key of a new area is: as the volume key where the cipher allows.
+
+    So does cryptsetup, and readers that expect nothing else, such as dissect.fve, depend on it.
+    """
+    length = ByteCount(volume_key.length_bytes)
+    allowed = length in CIPHER_KEY_BYTES[KEYSLOT_CIPHER]
+    return length if allowed else MAX_KEYSLOT_KEY_BYTES
 
 
 def area_steps(keyslot: Keyslot, area: bytes) -> tuple[Step, ...]:

@@ -6,12 +6,9 @@ mistake in its key handling cannot hide itself.
 """
 
 import base64
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
-
-from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+from typing import Final
 
 PIECE_BYTES: Final = 8
 """The shortest remains that count as found: what one general register holds."""
@@ -19,8 +16,6 @@ TEXT_PIECE_BYTES: Final = 16
 """The shortest remains that are searched as text."""
 XTS_HALF_BYTES: Final = 32
 _ROUND_KEY_BYTES: Final = 16
-_ARGON2_VERSION: Final = 0x13
-_ARGON2ID: Final = 2
 _HMAC_PADS: Final = (("inner", 0x36), ("outer", 0x5C))
 
 
@@ -42,48 +37,12 @@ class Secrets:
                 found |= _raw_forms(f"{name}, {side} hmac block", _padded(value, pad))
         for name, value in self.passphrases.items():
             for encoding in ("utf-16-le", "utf-32-le"):
-                found |= _raw_forms(f"{name}, {encoding}", value.decode().encode(encoding))
+                found[value.decode().encode(encoding)] = f"{name}, {encoding}"
         for name, value in self.others.items():
             found |= _forms(name, value)
         for name, key in self.keys.items():
             found |= _schedule_forms(name, key)
         return found
-
-
-def derived_secrets(keyslot: dict[str, Any], name: str, passphrase: bytes) -> Secrets:
-    """Return what a keyslot of a LUKS2 header makes of a passphrase: its secret, and the digest
-    from which Argon2 could be resumed.
-
-    Spec: RFC 8018, 5.2; RFC 9106, 3.2; LUKS2 On-Disk Format, 3.2.
-    """
-    kdf, length = keyslot["kdf"], int(keyslot["area"]["key_size"])
-    salt = base64.b64decode(kdf["salt"])
-    if kdf["type"] == "pbkdf2":
-        secret = hashlib.pbkdf2_hmac(kdf["hash"], passphrase, salt, kdf["iterations"], length)
-        return Secrets({}, {f"{name}: keyslot secret": secret}, {})
-    assert kdf["type"] == "argon2id"
-    memory, passes, lanes = int(kdf["memory"]), int(kdf["time"]), int(kdf["cpus"])
-    argon2 = Argon2id(
-        salt=salt, length=length, iterations=passes, lanes=lanes, memory_cost=memory
-    )
-    secret = argon2.derive(passphrase)
-    numbers = (lanes, length, memory, passes, _ARGON2_VERSION, _ARGON2ID)
-    first = hashlib.blake2b(b"".join(map(_le32, numbers)))
-    for field in (passphrase, salt, b"", b""):
-        first.update(_le32(len(field)) + field)
-    return Secrets(
-        {}, {f"{name}: keyslot secret": secret}, {f"{name}: argon2 digest": first.digest()}
-    )
-
-
-def together(*parts: Secrets) -> Secrets:
-    """Return all secrets as one; the names must differ."""
-    whole = Secrets({}, {}, {})
-    for part in parts:
-        whole.passphrases.update(part.passphrases)
-        whole.keys.update(part.keys)
-        whole.others.update(part.others)
-    return whole
 
 
 def round_keys(key: bytes) -> list[bytes]:
@@ -160,10 +119,6 @@ def _pieces(value: bytes, size: int) -> Iterator[bytes]:
 
 def _padded(value: bytes, pad: int) -> bytes:
     return bytes(byte ^ pad for byte in value)
-
-
-def _le32(number: int) -> bytes:
-    return number.to_bytes(4, "little")
 
 
 def _times_x(byte: int) -> int:

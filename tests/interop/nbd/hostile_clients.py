@@ -60,10 +60,9 @@ def request(command: int, offset: int, length: int, *, flags: int = 0, cookie: i
 
 def expect_cut_off(client: socket.socket) -> None:
     """Require that the server closes the connection."""
-    with client:
-        with contextlib.suppress(ConnectionError):
-            while client.recv(65536):
-                pass
+    with client, contextlib.suppress(ConnectionError):
+        while client.recv(65536):
+            pass
 
 
 def check_alive(path: str) -> None:

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory images of processes, and the search for needles in them."""
+
+import contextlib
+import mmap
+import os
+import re
+import signal
+import struct
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+PAGE: Final = mmap.PAGESIZE
+_PREFIX_BYTES: Final = 8
+_DUMP_SECONDS: Final = 60
+_NT_PRSTATUS: Final = 1
+_PT_NOTE: Final = 4
+_ELF_MAGIC: Final = b"\x7fELF\x02\x01"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Neighbouring bytes of an image."""
+
+    name: str
+    start: int
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """The memory of a process at a moment."""
+
+    role: str
+    """What the process is."""
+    kind: str
+    """How it was read: ``core``, ``running`` or ``stopped``."""
+    parts: tuple[Part, ...]
+    threads: int = 0
+    """With registers in the image."""
+
+    def holds(self, marker: bytes) -> bool:
+        """Tell whether the marker is anywhere in it."""
+        return any(marker in part.content for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A needle that was found."""
+
+    role: str
+    kind: str
+    needle: str
+    place: str
+
+
+@dataclass(slots=True)
+class Search:
+    """Looks for needles of 8 bytes and more, at every offset.
+
+    Its time does not depend on their number. Pages that were clean once are known again.
+    """
+
+    needles: dict[bytes, str]
+    _prefixes: dict[int, list[bytes]] = field(init=False, default_factory=dict)
+    _clean: set[int] = field(init=False, default_factory=set)
+
+    def __post_init__(self) -> None:
+        for needle in self.needles:
+            prefix = int.from_bytes(needle[:_PREFIX_BYTES].ljust(_PREFIX_BYTES, b"\0"), "little")
+            assert len(needle) >= _PREFIX_BYTES
+            self._prefixes.setdefault(prefix, []).append(needle)
+
+    def hits(self, dump: Dump) -> list[Hit]:
+        """Return everything that is found, ordered by place."""
+        return [
+            Hit(dump.role, dump.kind, self.needles[needle], f"{part.name} {part.start + at:#x}")
+            for part in dump.parts
+            for at, needle in self.found(part.content)
+        ]
+
+    def found(self, content: bytes) -> Iterator[tuple[int, bytes]]:
+        """Yield offsets and needles."""
+        for start in range(0, len(content), PAGE):
+            # A needle belongs to the page in which its first byte is.
+            page = content[start : start + PAGE + _PREFIX_BYTES - 1]
+            fingerprint = hash(page)
+            if fingerprint in self._clean:
+                continue
+            prefixes = self._prefixes_in(page)
+            if not prefixes:
+                self._clean.add(fingerprint)
+            for needle in (each for prefix in prefixes for each in self._prefixes[prefix]):
+                at = content.find(needle, start, start + PAGE + len(needle) - 1)
+                if at >= 0:
+                    yield at, needle
+
+    def _prefixes_in(self, page: bytes) -> set[int]:
+        found: set[int] = set()
+        for shift in range(_PREFIX_BYTES):
+            count = (len(page) - shift) // _PREFIX_BYTES
+            words = struct.unpack_from(f"<{count}Q", page, shift)
+            found.update(self._prefixes.keys() & words if self._any_of(words) else ())
+        return found
+
+    def _any_of(self, words: tuple[int, ...]) -> bool:
+        return not self._prefixes.keys().isdisjoint(words)
+
+
+def core_of(pid: int, role: str, directory: Path) -> Dump | None:
+    """Dump a process with gcore, with the mappings that ask not to be dumped.
+
+    Returns:
+        Nothing if the process has ended.
+    """
+    prefix = directory / "core"
+    done = subprocess.run(
+        ["gcore", "-a", "-o", str(prefix), str(pid)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=_DUMP_SECONDS,
+        env={**os.environ, "DEBUGINFOD_URLS": "", "LC_ALL": "C"},
+    )
+    path = prefix.with_name(f"core.{pid}")
+    if not path.exists():
+        assert not Path(f"/proc/{pid}/mem").exists(), f"gcore failed: {done.stdout}{done.stderr}"
+        return None
+    content = path.read_bytes()
+    path.unlink()
+    return Dump(role, "core", (Part("core", 0, content),), threads_in(content))
+
+
+def threads_in(core: bytes) -> int:
+    """Count the threads whose registers are in a core file. Spec: System V ABI, ELF-64."""
+    assert core.startswith(_ELF_MAGIC)
+    (headers_at,) = struct.unpack_from("<Q", core, 32)
+    entry_size, entries = struct.unpack_from("<HH", core, 54)
+    count = 0
+    for number in range(entries):
+        kind, _, at, _, _, size = struct.unpack_from("<IIQQQQ", core, headers_at + number * entry_size)
+        end = at + size
+        while kind == _PT_NOTE and at < end:
+            name_size, content_size, note = struct.unpack_from("<III", core, at)
+            count += note == _NT_PRSTATUS
+            at += 12 + (name_size + 3) // 4 * 4 + (content_size + 3) // 4 * 4
+    return count
+
+
+def memory_of(pid: int, role: str, *, stopped: bool) -> Dump | None:
+    """Read all that can be read of a process through ``/proc/PID/mem``, as root may.
+
+    Returns:
+        Nothing if the process has ended.
+    """
+    try:
+        file = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, file)
+        if stopped:
+            os.kill(pid, signal.SIGSTOP)
+            stack.callback(os.kill, pid, signal.SIGCONT)
+        maps = Path(f"/proc/{pid}/maps").read_text()
+        parts = tuple(part for line in maps.splitlines() for part in _mapping(file, line))
+    return Dump(role, "stopped" if stopped else "running", parts) if parts else None
+
+
+def _mapping(file: int, line: str) -> Iterator[Part]:
+    matched = re.match(r"(\w+)-(\w+) (\S+) \S+ \S+ \S+ *(.*)", line)
+    assert matched is not None
+    start, end, access, name = matched.groups()
+    if "r" not in access or name == "[vsyscall]":
+        return
+    at, stop = int(start, 16), int(end, 16)
+    while at < stop:
+        try:
+            content = os.pread(file, stop - at, at)
+        except OSError:
+            # Secret memory, and what was unmapped in the meantime.
+            return
+        if not content:
+            return
+        yield Part(name or "anonymous", at, content)
+        at += len(content)
