@@ -135,7 +135,8 @@ def _on_terminal(step: Step, directory: Path, environment: Mapping[str, str]) ->
     child, side = pty.fork()
     if child == 0:
         os.chdir(directory)
-        shell = f"{{ {step.shell}\n}} >.out 2>.err"
+        # Ctrl-C reaches the shell too, which is to outlive it and tell the exit code.
+        shell = f"trap : INT; {{ {step.shell}\n}} >.out 2>.err"
         os.execve("/bin/sh", ["sh", "-c", shell], dict(environment))  # noqa: S606 - in the child
     deadline = time.monotonic() + COMMAND_SECONDS
     screen, code = "", None

@@ -36,7 +36,10 @@ impl Measure {
     }
 
     fn __repr__(&self) -> String {
-        format!("<Measure {}: {} ({})>", self.0.name, self.0.active, self.0.detail)
+        format!(
+            "<Measure {}: {} ({})>",
+            self.0.name, self.0.active, self.0.detail
+        )
     }
 }
 

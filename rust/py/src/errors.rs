@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The one table from errors of the core to the exceptions of `strongroom.errors`.
 
-use pyo3::prelude::*;
 use pyo3::import_exception;
+use pyo3::prelude::*;
 use strongroom_core::Error;
 use strongroom_data::{IoError, OpenError};
 

@@ -37,6 +37,9 @@ mod core_module {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("MAX_PASSPHRASE_BYTES", strongroom_core::MAX_PASSPHRASE_BYTES)
+        module.add(
+            "MAX_PASSPHRASE_BYTES",
+            strongroom_core::MAX_PASSPHRASE_BYTES,
+        )
     }
 }

@@ -4,7 +4,9 @@
 //! * [`aes`]: AES and XTS with round keys in memory that the caller chose
 //! * [`confine`]: what the enclave process can no longer do, once it holds secrets
 //! * [`secret`]: memory that holds keys and passphrases, hidden from dumps and from other processes
+//! * [`signals`]: threads that no signal interrupts
 //! * [`stack`]: stacks in such memory, so that computing on keys leaves nothing behind
+//! * `copying`: copies that leave nothing in vector registers, for all code linked with this crate
 //! * [`descriptor`]: owned descriptors from the numbers that Python holds
 //! * [`dump`]: large work areas of ordinary memory that stay out of core dumps and are wiped
 //!
@@ -12,7 +14,9 @@
 
 pub mod aes;
 pub mod confine;
+mod copying;
 pub mod descriptor;
 pub mod dump;
 pub mod secret;
+pub mod signals;
 pub mod stack;

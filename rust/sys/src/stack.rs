@@ -158,8 +158,9 @@ impl Stack {
         // is used by nobody else, as `&mut self` shows. The callback catches every panic.
         #[expect(unsafe_code, reason = "changing stacks")]
         let outcome = unsafe { psm::on_stack(base, len, guarded) };
-        self.wipe();
+        // Registers first: the wipe takes longer.
         clear_registers();
+        self.wipe();
         outcome
     }
 

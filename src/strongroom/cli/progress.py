@@ -28,7 +28,7 @@ class CommandReporter(Protocol):
         """Say how far a stage is; ``total`` 0 means that the end is not known."""
 
     def notice(self, text: str) -> None:
-        """Say something once; the same text again is dropped."""
+        """Say something that the operator should know and that is not an error."""
 
     def pause(self) -> None:
         """Take the bar off the terminal until the next report."""
@@ -47,17 +47,12 @@ class CommandReporter(Protocol):
 class PlainReporter:
     """For logs and pipes: notices only."""
 
-    def __init__(self) -> None:
-        self._said: set[str] = set()
-
     def progress(self, stage: str, done: int, total: int) -> None:
         """Say nothing: a log has no use for percentages."""
 
     def notice(self, text: str) -> None:
-        """Write a notice once."""
-        if text not in self._said:
-            self._said.add(text)
-            complain(f"note: {printable(text)}")
+        """Write a notice."""
+        complain(f"note: {printable(text)}")
 
     def pause(self) -> None:
         """Do nothing: there is no bar."""
@@ -79,7 +74,6 @@ class TerminalReporter(PlainReporter):
     """For people: a bar for each stage, gone when the command ends."""
 
     def __init__(self) -> None:
-        super().__init__()
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._drawn_at = 0.0
@@ -99,7 +93,7 @@ class TerminalReporter(PlainReporter):
 
     @override
     def notice(self, text: str) -> None:
-        """Write a notice above the bars, once."""
+        """Write a notice where the bars were."""
         self.pause()
         super().notice(text)
 

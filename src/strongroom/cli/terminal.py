@@ -25,6 +25,10 @@ TERMINAL: Final = "/dev/tty"
 _INPUT_FLAGS, _LOCAL_FLAGS = 0, 3
 """Indices into what ``tcgetattr`` returns."""
 
+SIGNAL_SECONDS: Final = 0.1
+"""How long a signal may go unnoticed that comes just before the wait begins: Python runs handlers
+between its own instructions only, and such a signal does not end the wait."""
+
 _LEAVING: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP)
 
 
@@ -74,7 +78,8 @@ def ask_secret(terminal: int, prompt: str) -> Secret:
         try:
             _echo_off(terminal, before)
             say(terminal, shown)
-            select.select([terminal], [], [])
+            while not select.select([terminal], [], [], SIGNAL_SECONDS)[0]:
+                pass
             return read_secret_line(terminal)
         finally:
             _restore(terminal, before)

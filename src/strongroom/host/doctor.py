@@ -31,7 +31,7 @@ _PROMISE: Final = (
 _TOOLS: Final = (
     ("nbdfuse", "attaching by FUSE", "apt install nbdfuse"),
     ("fusermount3", "attaching by FUSE", "apt install fuse3"),
-    ("blkid", "seeing what a target holds before formatting it", "apt install util-linux"),
+    ("wipefs", "seeing what a target holds before formatting it", "apt install util-linux"),
     ("cryptsetup", "opening volumes without Strongroom", "apt install cryptsetup-bin"),
 )
 

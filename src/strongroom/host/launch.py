@@ -21,6 +21,7 @@ from strongroom.boundary.calls import OCALLS, Call, Done, ReportProgress, Shutdo
 from strongroom.boundary.channel import Caller, Received, registry_of
 from strongroom.boundary.stream import UnixStream
 from strongroom.errors import BoundaryError, EnclaveGoneError
+from strongroom.host.attach import io_flusher
 from strongroom.host.contracts import Reporter
 
 ResultT = TypeVar("ResultT")
@@ -115,18 +116,10 @@ def launch(report: Reporter, log: IO[bytes] | int = subprocess.DEVNULL) -> Encla
     with theirs, contextlib.ExitStack() as stack:
         stack.callback(os.close, pid_reader)
         try:
-            starter = subprocess.Popen(
-                [
-                    *(sys.executable, "-I", "-m", "strongroom.enclave"),
-                    *("--boundary", f"fd:{theirs.fileno()}", "--pid-fd", str(pid_writer)),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=_ENVIRONMENT,
-                cwd="/",
-                pass_fds=(theirs.fileno(), pid_writer),
-            )
+            # The enclave serves a block device: when memory is short, the kernel must not make it
+            # wait for that very device. Its children inherit the mark.
+            with io_flusher():
+                starter = _start(theirs.fileno(), pid_writer, log)
         finally:
             os.close(pid_writer)
         pid = _read_pid(pid_reader)
@@ -137,6 +130,21 @@ def launch(report: Reporter, log: IO[bytes] | int = subprocess.DEVNULL) -> Encla
         ours.close()
         raise EnclaveGoneError("the enclave ended while starting", hint="its log says why")
     return EnclaveProcess(pid, ours, report)
+
+
+def _start(boundary_fd: int, pid_fd: int, log: IO[bytes] | int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-I", "-m", "strongroom.enclave"),
+            *("--boundary", f"fd:{boundary_fd}", "--pid-fd", str(pid_fd)),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        env=_ENVIRONMENT,
+        cwd="/",
+        pass_fds=(boundary_fd, pid_fd),
+    )
 
 
 def _read_pid(pid_reader: int) -> int | None:

@@ -5,7 +5,7 @@ import contextlib
 import random
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -65,12 +65,12 @@ class Witness:
         if dump is not None:
             self.dumps.append(dump)
 
-    def watch(self, running: Callable[[], bool], root: int, *, rounds: int) -> None:
-        """Dump at random moments until the command ends: with core files first, then without."""
-        while running():
-            self.look(root, cores=rounds > 0)
-            rounds -= 1
-            time.sleep(random.uniform(0.02, 0.3))
+    def watch(self, command: subprocess.Popen[bytes], *, rounds: int) -> None:
+        """Dump a command and all below it at random moments while it works."""
+        for number in range(2 * rounds):
+            time.sleep(random.uniform(0.02, 0.4))
+            if command.poll() is None:
+                self.look(command.pid, cores=number % 2 == 0)
 
     def count(self, role: str, kind: str) -> int:
         """Count dumps."""

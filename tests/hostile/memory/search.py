@@ -100,14 +100,12 @@ class Search:
 
     def _prefixes_in(self, page: bytes) -> set[int]:
         found: set[int] = set()
-        for shift in range(_PREFIX_BYTES):
+        for shift in range(min(_PREFIX_BYTES, len(page))):
             count = (len(page) - shift) // _PREFIX_BYTES
             words = struct.unpack_from(f"<{count}Q", page, shift)
-            found.update(self._prefixes.keys() & words if self._any_of(words) else ())
+            if not self._prefixes.keys().isdisjoint(words):
+                found.update(self._prefixes.keys() & words)
         return found
-
-    def _any_of(self, words: tuple[int, ...]) -> bool:
-        return not self._prefixes.keys().isdisjoint(words)
 
 
 def core_of(pid: int, role: str, directory: Path) -> Dump | None:

@@ -4,15 +4,16 @@
 import hashlib
 import json
 import random
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from tests.harness import Operator
 
-MIB: Final = 1024 * 1024
-DATA_BYTES: Final = MIB
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+DATA_BYTES: Final = 256 * KIB
+"""The size of the data: the independent reader is slow."""
 DEFAULT_OFFSET_BYTES: Final = 16 * MIB
 PBKDF2: Final = ("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000")
 """cryptsetup's cheapest key derivation."""
@@ -145,8 +146,3 @@ def read_through_nbd(operator: Operator, volume: Volume, key: Path) -> str:
     with operator.opened(volume.image, "read", *named) as facts:
         operator.run("nbdcopy", facts["uri"], output)
     return sha256(output)
-
-
-def cipher_line(words: Iterable[str]) -> str:
-    """Return a name for a row of a table, from the options in it."""
-    return " ".join(word.removeprefix("--") for word in words) or "defaults"

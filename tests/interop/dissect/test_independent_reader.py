@@ -27,7 +27,7 @@ pytestmark = pytest.mark.interop
 
 SECTORS = (512, 1024, 2048, 4096)
 KEYS = (256, 512)
-IMAGE_SIZE = str(DEFAULT_OFFSET_BYTES + 2 * MIB)
+IMAGE_SIZE = str(DEFAULT_OFFSET_BYTES + DATA_BYTES)
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def test_it_decrypts_what_we_wrote(operator: Operator, sector: int, key_bits: in
     volume = Volume(operator.place / "ours.img")
     options = ("--sector-size", str(sector), "--key-bits", str(key_bits))
     operator.format(volume.image, *options, size=IMAGE_SIZE)
-    data = random_file(operator.place / "data", 2 * MIB, seed=sector + key_bits)
+    data = random_file(operator.place / "data", DATA_BYTES, seed=sector + key_bits)
     key = operator.key_file
     write_through_nbd(operator, volume, key, data)
     assert data.read_bytes()[:4096] not in volume.image.read_bytes()
@@ -63,7 +63,7 @@ def test_it_decrypts_what_we_wrote(operator: Operator, sector: int, key_bits: in
 def test_it_derives_our_keys(operator: Operator, kdf: str) -> None:
     volume = Volume(operator.place / "ours.img")
     operator.format(volume.image, "--kdf", kdf, *OUR_ARGON2_COST, size=IMAGE_SIZE)
-    data = random_file(operator.place / "data", 2 * MIB)
+    data = random_file(operator.place / "data", DATA_BYTES)
     write_through_nbd(operator, volume, operator.key_file, data)
     assert read_independently(volume, operator.key_file) == sha256(data)
 
@@ -74,7 +74,7 @@ def test_it_opens_with_our_recovery_key_and_without_our_header_in_the_image(
     volume = Volume(operator.place / "ours.img", operator.place / "ours.header")
     recovery = operator.place / "recovery"
     named = ("--header", operator.place / "ours.header", "--recovery-key-file", recovery)
-    facts = operator.format(volume.image, *named, size=str(2 * MIB))
+    facts = operator.format(volume.image, *named, size=str(DATA_BYTES))
     data = random_file(operator.place / "data", facts["data_size_bytes"])
     write_through_nbd(operator, volume, recovery, data)
     bare = secret(operator, "recovery", recovery.read_text().rstrip("\n"))
@@ -83,10 +83,18 @@ def test_it_opens_with_our_recovery_key_and_without_our_header_in_the_image(
     assert read_independently(volume, operator.key_file, keyslot=0) == sha256(data)
 
 
+def test_it_decrypts_a_larger_volume(operator: Operator) -> None:
+    volume = Volume(operator.place / "ours.img")
+    operator.format(volume.image, size="20M")
+    data = random_file(operator.place / "data", 4 * MIB)
+    write_through_nbd(operator, volume, operator.key_file, data)
+    assert read_independently(volume, operator.key_file) == sha256(data)
+
+
 def test_it_still_reads_after_we_changed_the_keyslots(operator: Operator) -> None:
     volume = Volume(operator.place / "ours.img")
     operator.format(volume.image, size=IMAGE_SIZE)
-    data = random_file(operator.place / "data", 2 * MIB)
+    data = random_file(operator.place / "data", DATA_BYTES)
     write_through_nbd(operator, volume, operator.key_file, data)
     first, second = operator.key_file, secret(operator, "second", "another one")
     cost = ("--kdf", "pbkdf2", "--kdf-iterations", "1000")

@@ -11,6 +11,7 @@ import socket
 import struct
 from collections.abc import Callable
 
+Client = Callable[[str], None]
 TIMEOUT_SECONDS = 30
 OPTION_MAGIC = b"IHAVEOPT"
 REQUEST_MAGIC = 0x25609513
@@ -145,7 +146,7 @@ def left_in_the_middle(path: str) -> None:
         client.close()
 
 
-CLIENTS: tuple[Callable[[str], None], ...] = (
+CLIENTS: tuple[Client, ...] = (
     noise,
     unknown_client_flags,
     huge_option,

@@ -85,7 +85,7 @@ def check_copy(uri: str, directory: Path, *, size_bytes: int) -> None:
     run("nbdcopy", "--connections=4", "--flush", source, uri)
     run("nbdcopy", "--connections=4", uri, back)
     assert sha256(source) == sha256(back)
-    run("nbdcopy", "--synchronous", "--request-size=4096", uri, back)
+    run("nbdcopy", "--synchronous", "--request-size=32768", uri, back)
     assert sha256(source) == sha256(back)
 
 

@@ -132,7 +132,7 @@ EXPECTED: dict[str, dict[SlotWork, tuple[Outcome, ...]]] = {
         "remove": ("before", "after"),
     },
     "new": {"change": ("after",), "add": ("after",), "remove": ()},
-    "stays": {work: ("before", "after") for work in SLOT_WORKS},
+    "stays": dict.fromkeys(SLOT_WORKS, ("before", "after")),
     "spare": {
         "change": ("before", "after"),
         "add": ("before", "after"),

@@ -115,8 +115,8 @@ def end_all(place: Path) -> None:
 
 def _holds(pid: int, place: str) -> bool:
     with suppress(OSError):
-        for entry in os.scandir(f"/proc/{pid}/fd"):
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
             with suppress(OSError):
-                if os.readlink(entry.path).startswith(place):
+                if str(entry.readlink()).startswith(place):
                     return True
     return False

@@ -3,23 +3,79 @@
 
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
 from tests.harness import Operator
-from tests.system.crash.checks import SLOT_WORKS, Base, Outcome, SlotWork
+from tests.system.crash.checks import SLOT_WORKS, Base, SlotWork
 from tests.system.crash.remains import end_all
 from tests.system.crash.victims import VICTIMS, kill_after, kill_when_written
-from tests.system.crash.volumes import SIZE
+from tests.system.crash.volumes import SIZE, copy_of
 
 pytestmark = pytest.mark.system
 
 POINTS = 18
 MANY_POINTS = 100
 AT_A_TIME = 2
+EARLIER = 0.8
+"""How much earlier the next try is when the work was quicker than its kill."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One kill: everything about it follows from its number."""
+
+    base: Base
+    place: Path
+    number: str
+
+    def kill_slot_work(self, work: SlotWork) -> str:
+        image = self.place / f"v{self.number[-6:]}"
+        hit = self._kill(lambda image: self.base.slot_command(work, image), image)
+        outcome = self.base.check_slots(Operator(self.place), image, work)
+        return f"slot {work}: {hit} killed, {outcome}"
+
+    def kill_format_over(self) -> str:
+        image = self.place / f"v{self.number[-6:]}"
+        hit = self._kill(lambda image: self.base.format_command(image, "--force"), image)
+        outcome = self.base.check_formatted_over(Operator(self.place), image)
+        return f"format over: {hit} killed, {outcome}"
+
+    def kill_format_new(self) -> str:
+        operator, rng = Operator(self.place), random.Random(self.number)
+        image = self.place / "new" / "image"
+        image.parent.mkdir()
+        trial = self.base.format_command(self.place / "trial", "--size", SIZE)
+        seconds = rng.uniform(0.3, 1) * whole_time(operator, trial)
+        command, hit = self.base.format_command(image, "--size", SIZE), "nothing"
+        while hit == "nothing":
+            image.unlink(missing_ok=True)
+            hit = kill_after(operator, command, rng.choice(VICTIMS), seconds)
+            seconds *= EARLIER
+        return f"format new: {hit} killed, {self.base.check_made(operator, image)}"
+
+    def _kill(self, command: Callable[[Path], tuple[str | Path, ...]], image: Path) -> str:
+        """Kill work on a copy, half of the times near its writes, until a kill came in time."""
+        operator, rng = Operator(self.place), random.Random(self.number)
+        near_writes = rng.random() < 0.5
+        if near_writes:
+            seconds = rng.expovariate(1 / 0.005)
+        else:
+            trial = command(copy_of(self.base.image, self.place / "trial"))
+            seconds = rng.uniform(0.3, 1) * whole_time(operator, trial)
+        hit = "nothing"
+        while hit == "nothing":
+            copy_of(self.base.image, image)
+            victim, work = rng.choice(VICTIMS), command(image)
+            if near_writes:
+                hit = kill_when_written(operator, work, victim, image=image, seconds=seconds)
+            else:
+                hit = kill_after(operator, work, victim, seconds)
+            seconds *= EARLIER
+        return hit
 
 
 def whole_time(operator: Operator, command: tuple[str | Path, ...]) -> float:
@@ -29,45 +85,6 @@ def whole_time(operator: Operator, command: tuple[str | Path, ...]) -> float:
     return time.monotonic() - began
 
 
-def kill_slot_work(base: Base, place: Path, number: str, work: SlotWork) -> str:
-    """Kill one slot command; return what was hit and what came of it."""
-    rng = random.Random(number)
-    operator, image = Operator(place), base.copy(place / f"v{number[-6:]}")
-    command = base.slot_command(work, image)
-    victim = rng.choice(VICTIMS)
-    if rng.random() < 0.5:
-        hit = kill_when_written(operator, image, command, victim, rng)
-    else:
-        whole = whole_time(operator, base.slot_command(work, base.copy(place / "trial")))
-        hit = kill_after(operator, command, victim, rng.uniform(0.3, 1.05) * whole)
-    return f"slot {work}: {hit} killed, {base.check_slots(operator, image, work)}"
-
-
-def kill_format(base: Base, place: Path, number: str, *, over: bool) -> str:
-    """Kill one format, of a new file or over a volume; return the same."""
-    rng = random.Random(number)
-    operator = Operator(place)
-    victim = rng.choice(VICTIMS)
-    outcome: Outcome
-    if over:
-        image = base.copy(place / f"v{number[-6:]}")
-        command = base.format_command(image, "--force")
-        if rng.random() < 0.5:
-            hit = kill_when_written(operator, image, command, victim, rng)
-        else:
-            whole = whole_time(operator, base.format_command(base.copy(place / "t"), "--force"))
-            hit = kill_after(operator, command, victim, rng.uniform(0.3, 1.05) * whole)
-        outcome = base.check_formatted_over(operator, image)
-    else:
-        image = place / "new" / "image"
-        image.parent.mkdir()
-        whole = whole_time(operator, base.format_command(place / "trial", "--size", SIZE))
-        command = base.format_command(image, "--size", SIZE)
-        hit = kill_after(operator, command, victim, rng.uniform(0.3, 1.05) * whole)
-        outcome = base.check_made(operator, image)
-    return f"format {'over' if over else 'new'}: {hit} killed, {outcome}"
-
-
 def run_points(base: Base, place: Path, seed: str, points: Iterable[int]) -> list[str]:
     """Run kill points, some at a time; each follows from the seed and its own number alone."""
 
@@ -75,11 +92,11 @@ def run_points(base: Base, place: Path, seed: str, points: Iterable[int]) -> lis
         number = f"{seed}-{point:04}"
         here = place / str(point)
         here.mkdir()
+        this = Point(base, here, number)
         try:
             if point % 2:
-                work = SLOT_WORKS[point // 2 % len(SLOT_WORKS)]
-                return f"{number} {kill_slot_work(base, here, number, work)}"
-            return f"{number} {kill_format(base, here, number, over=point % 4 == 0)}"
+                return f"{number} {this.kill_slot_work(SLOT_WORKS[point // 2 % 3])}"
+            return f"{number} {this.kill_format_over() if point % 4 else this.kill_format_new()}"
         except AssertionError as err:
             raise AssertionError(f"point {point} of seed {seed}: {err}") from err
         finally:

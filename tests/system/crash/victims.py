@@ -2,7 +2,6 @@
 """Commands that are killed while they work."""
 
 import os
-import random
 import subprocess
 import time
 from collections.abc import Iterator
@@ -56,17 +55,18 @@ def kill_after(
 
 def kill_when_written(
     operator: Operator,
-    image: Path,
     command: tuple[str | Path, ...],
     victim: Victim,
-    rng: random.Random,
+    *,
+    image: Path,
+    seconds: float,
 ) -> str:
-    """The same, a moment after the first byte of ``image`` was changed."""
+    """The same, a time after the first byte of ``image`` was changed."""
     before = image.stat().st_mtime_ns
     with started(operator, *command) as process:
         while process.poll() is None and image.stat().st_mtime_ns == before:
             time.sleep(_POLL_SECONDS)
-        time.sleep(rng.expovariate(1 / 0.005))
+        time.sleep(seconds)
         return _kill(process, victim)
 
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown};
+use strongroom_sys::signals;
 
 use super::handshake::{Export, negotiate};
 use super::socket::Socket;
@@ -60,8 +61,8 @@ struct State {
 impl Server {
     /// Serves `volume` to everybody who connects to `listener`, until [`Server::stop`].
     ///
-    /// `listener` is a listening stream socket that this server alone accepts from. Threads inherit
-    /// the signal mask of the caller, who should have blocked all signals.
+    /// `listener` is a listening stream socket that this server alone accepts from. All signals are
+    /// blocked in the threads: no handler's frame ever holds their registers.
     ///
     /// # Errors
     /// No thread could be started.
@@ -75,10 +76,13 @@ impl Server {
         });
         let listener = Arc::new(listener);
         let (own_shared, own_listener) = (Arc::clone(&shared), Arc::clone(&listener));
-        let acceptor = thread::Builder::new()
-            .name("nbd-accept".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn(move || accept_all(&own_shared, &own_listener))?;
+        // The threads of the connections inherit the mask from this one.
+        let acceptor = signals::with_all_blocked(|| {
+            thread::Builder::new()
+                .name("nbd-accept".to_owned())
+                .stack_size(STACK_BYTES)
+                .spawn(move || accept_all(&own_shared, &own_listener))
+        })?;
         Ok(Self {
             shared,
             listener,

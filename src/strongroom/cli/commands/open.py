@@ -74,9 +74,6 @@ def open_command(session: Session, **options: Unpack[OpenOptions]) -> None:
     with session.reporter() as report:
         source = passphrase_source(options["passphrase_file"], report.pause)
         result = session.volumes.open_volume(request, source, report)
-        if not session.json:
-            for notice in result.notices:
-                report.notice(notice)
     session.show(result, open_words(result))
 
 

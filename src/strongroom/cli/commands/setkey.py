@@ -33,7 +33,6 @@ def setkey_command(session: Session, *, name: str, passphrase_file: str | None) 
     with session.reporter() as report:
         source = passphrase_source(passphrase_file, report.pause)
         result = session.volumes.set_key(name, source, report)
-        if not session.json:
-            for notice in result.notices:
-                report.notice(notice)
+        for notice in result.notices:
+            report.notice(notice)
     session.show(result, open_words(result))

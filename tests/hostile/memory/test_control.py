@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The search that finds nothing in our processes finds the same things in others."""
+
+import base64
+import contextlib
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.conftest import require_root, require_tools
+from tests.harness import Operator
+from tests.hostile.memory.needles import PIECE_BYTES, Secrets
+from tests.hostile.memory.processes import Witness, load, over_nbd
+from tests.hostile.memory.search import PAGE, Dump, Part, Search, core_of, memory_of
+from tests.hostile.memory.volume import volume_key_of
+
+pytestmark = [pytest.mark.hostile, pytest.mark.slow]
+
+HOLDER: Final = Path(__file__).with_name("register_holder.py")
+START_SECONDS: Final = 20
+LOAD_SECONDS: Final = 60
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Operator:
+    require_root()
+    require_tools("gcore", "fio", "cryptsetup", "qemu-nbd", "qemu-img", "nbdkit")
+    return Operator(tmp_path, passphrase=base64.b85encode(secrets.token_bytes(32)).decode())
+
+
+@pytest.mark.parametrize("before", [0, 1, 7, PAGE - 5, PAGE - 1, PAGE, 3 * PAGE + 11])
+def test_a_needle_is_found_at_any_offset(before: int) -> None:
+    secret = secrets.token_bytes(32)
+    search = Search(Secrets({}, {}, {"secret": secret}).needles())
+    content = secrets.token_bytes(before) + secret + secrets.token_bytes(100)
+    dump = Dump("test", "core", (Part("part", 0x1000, content),))
+    assert {hit.place for hit in search.hits(dump)} == {
+        f"part {0x1000 + before + at:#x}" for at in range(0, 32, PIECE_BYTES)
+    }
+    assert search.hits(Dump("test", "core", (Part("part", 0, content[:before]),))) == []
+
+
+def test_a_value_that_is_only_in_a_register_is_found(tmp_path: Path) -> None:
+    """In a core file: as the register of a vector unit, where the AES instructions have theirs."""
+    require_root()
+    require_tools("gcore")
+    one, other = secrets.token_bytes(64), secrets.token_bytes(64)
+    value = bytes(a ^ b for a, b in zip(one, other, strict=True))
+    command = [sys.executable, str(HOLDER), one.hex(), other.hex()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            width = int(process.stdout.readline())
+            time.sleep(0.5)
+            core = core_of(process.pid, "holder", tmp_path)
+            memory = memory_of(process.pid, "holder", stopped=True)
+        finally:
+            process.kill()
+    assert core is not None
+    assert memory is not None
+    search = Search(Secrets({}, {}, {"value": value[:width]}).needles())
+    assert len(search.hits(core)) == width // PIECE_BYTES
+    assert search.hits(memory) == []
+
+
+def test_keys_are_found_in_qemu_nbd(operator: Operator) -> None:
+    image, secret = operator.place / "image", f"secret,id=key,file={operator.key_file}"
+    options = ("-o", "key-secret=key,iter-time=10", image, "64M")
+    operator.run("qemu-img", "create", "-q", "--object", secret, "-f", "luks", *options)
+    disk = f"driver=luks,key-secret=key,file.filename={image}"
+    check_control(
+        operator,
+        image,
+        *("qemu-nbd", "--object", secret, "--image-opts", disk),
+        *("--socket", str(operator.place / "socket"), "--shared=4", "--persistent"),
+    )
+
+
+def test_keys_are_found_in_nbdkit(operator: Operator) -> None:
+    image = operator.place / "image"
+    operator.run("truncate", "--size=64M", image)
+    operator.run(
+        *("cryptsetup", "luksFormat", "--batch-mode", "--type", "luks1", "--key-size", "512"),
+        *("--pbkdf-force-iterations", "1000", "--key-file", operator.key_file, image),
+    )
+    passphrase = f"passphrase=+{operator.key_file}"
+    check_control(
+        operator,
+        image,
+        *("nbdkit", "--foreground", "--unix", str(operator.place / "socket")),
+        *("--filter=luks", "file", str(image), passphrase),
+    )
+
+
+def check_control(operator: Operator, image: Path, *server: str) -> None:
+    """Check that a server under load gives away its volume key, its round keys and the passphrase."""
+    passphrase = operator.passphrase.encode()
+    volume_key = volume_key_of(operator, image, passphrase)
+    wanted = Secrets({"passphrase": passphrase}, {"volume key": volume_key}, {})
+    witness = Witness(operator.place)
+    socket = operator.place / "socket"
+    with serving(server, socket) as pid, load(LOAD_SECONDS, *over_nbd(socket)):
+        witness.keep(core_of(pid, server[0], operator.place))
+        witness.keep(memory_of(pid, server[0], stopped=False))
+        witness.keep(memory_of(pid, server[0], stopped=True))
+    found = {hit.needle for hit in witness.hits("control", wanted)}
+    print("    ", ", ".join(sorted(found)))
+    assert "passphrase" in found
+    assert "volume key" in found or "volume key, half 1, round key 0" in found
+    assert any("round key 7" in needle for needle in found)
+
+
+@contextlib.contextmanager
+def serving(command: tuple[str, ...], socket: Path) -> Iterator[int]:
+    """Run a server until the end of the block; yield its pid once it listens."""
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        try:
+            end = time.monotonic() + START_SECONDS
+            while not socket.exists() and time.monotonic() < end:
+                assert process.poll() is None, process.communicate()[1].decode()
+                time.sleep(0.05)
+            yield process.pid
+        finally:
+            process.kill()

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""No passphrase, no key and no round key is found in the memory of any of our processes.
+
+Root reads it with gcore and through /proc/PID/mem: registers, all mappings, running and stopped.
+The last tests let the same search find the same things in other programs.
+"""
+
+import base64
+import os
+import pty
+import random
+import secrets
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.conftest import require_fuse, require_root, require_tools
+from tests.harness import STRONGROOM, SYSTEM_PATH, Operator
+from tests.hostile.memory.needles import Secrets
+from tests.hostile.memory.processes import CONNECTIONS, IO_PATTERN, Witness, load, over_nbd
+from tests.hostile.memory.volume import secrets_of, volume_key_of
+
+pytestmark = [pytest.mark.hostile, pytest.mark.slow]
+
+PBKDF2: Final = ("--kdf", "pbkdf2", "--kdf-iterations", "1500000")
+ARGON2ID: Final = ("--kdf", "argon2id", "--kdf-memory", "16384", "--kdf-iterations", "100")
+"""Seconds of work, but not much memory to search."""
+SLOW_KDFS: Final = (pytest.param(PBKDF2, id="pbkdf2"), pytest.param(ARGON2ID, id="argon2id"))
+LOAD_SECONDS: Final = 120
+COMMAND_SECONDS: Final = 120
+NAME: Final = "memory-test"
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Operator:
+    """An operator with a passphrase that is in no other memory by chance."""
+    require_root()
+    require_tools("gcore", "fio", "cryptsetup")
+    return Operator(tmp_path, passphrase=random_passphrase())
+
+
+@pytest.fixture
+def witness(tmp_path: Path) -> Witness:
+    return Witness(tmp_path)
+
+
+def random_passphrase() -> str:
+    return base64.b85encode(secrets.token_bytes(32)).decode()
+
+
+def start(operator: Operator, *arguments: str | Path) -> subprocess.Popen[bytes]:
+    """Start strongroom in the background."""
+    return subprocess.Popen(
+        [STRONGROOM, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PATH": SYSTEM_PATH, "STRONGROOM_RUNTIME_DIR": str(operator.runtime)},
+    )
+
+
+def finish(command: subprocess.Popen[bytes]) -> None:
+    """Wait for a command, which must have succeeded."""
+    errors = command.communicate(timeout=COMMAND_SECONDS)[1]
+    assert command.returncode == 0, errors.decode()
+
+
+def check_witness(witness: Witness, cores: dict[str, int]) -> None:
+    """Check that the dumps are of the right processes and hold their memory and registers."""
+    marks = {
+        "enclave": b"strongroom.enclave",
+        "host": b"strongroom.host.daemon",
+        "nbdfuse": b"nbd+unix",
+        "cli": b"v.img",
+    }
+    for role, least in cores.items():
+        for kind in ("core", "running", "stopped"):
+            assert witness.count(role, kind) >= least, (role, kind)
+        for dump in witness.of(role):
+            assert dump.holds(marks[role]), (role, dump.kind)
+            assert dump.threads > 0 or dump.kind != "core"
+
+
+@pytest.mark.parametrize("kdf", SLOW_KDFS)
+def test_open_and_under_load(operator: Operator, witness: Witness, kdf: tuple[str, ...]) -> None:
+    image = operator.place / "v.img"
+    operator.format(image, *kdf)
+    wanted = secrets_of(operator, image, {0: operator.passphrase.encode()})
+    with operator.opened(image, NAME) as volume:
+        with load(LOAD_SECONDS, *over_nbd(volume["socket"])):
+            for _ in range(3):
+                time.sleep(random.random())
+                witness.look(volume["host_pid"])
+    check_witness(witness, {"enclave": 3, "host": 3})
+    for dump in witness.of("enclave"):
+        assert dump.threads > CONNECTIONS or dump.kind != "core"
+    assert any(dump.holds(IO_PATTERN) for dump in witness.of("enclave"))
+    assert witness.hits(f"under load, {kdf[1]}", wanted) == []
+
+
+def test_as_a_device_under_load(operator: Operator, witness: Witness) -> None:
+    require_fuse()
+    image = operator.place / "v.img"
+    operator.format(image)
+    wanted = secrets_of(operator, image, {0: operator.passphrase.encode()})
+    name = f"{NAME}-{os.getpid()}"
+    with operator.opened(image, name, "--attach", "fuse") as volume:
+        with load(LOAD_SECONDS, f"--filename={volume['device']}", "--direct=1"):
+            for _ in range(2):
+                time.sleep(random.random())
+                witness.look(volume["host_pid"])
+    check_witness(witness, {"enclave": 2, "host": 2, "nbdfuse": 2})
+    assert any(dump.holds(IO_PATTERN) for dump in witness.of("nbdfuse"))
+    assert witness.hits("device under load", wanted) == []
+
+
+@pytest.mark.parametrize("kdf", SLOW_KDFS)
+def test_while_opening(operator: Operator, witness: Witness, kdf: tuple[str, ...]) -> None:
+    image = operator.place / "v.img"
+    operator.format(image, *kdf)
+    wanted = secrets_of(operator, image, {0: operator.passphrase.encode()})
+    with start(
+        operator, "open", image, NAME, "--attach", "none",
+        "--passphrase-file", operator.passphrase_file,
+    ) as command:
+        witness.watch(command, rounds=4)
+        finish(command)
+    operator.close(NAME)
+    check_witness(witness, {"cli": 2, "host": 2, "enclave": 2})
+    assert witness.hits(f"open, {kdf[1]}", wanted) == []
+
+
+def test_while_a_key_is_handed_over(operator: Operator, witness: Witness) -> None:
+    image = operator.place / "v.img"
+    operator.format(image, *ARGON2ID)
+    wanted = secrets_of(operator, image, {0: operator.passphrase.encode()})
+    with start(operator, "serve", image, NAME, "--wait-for-key", "--attach", "none") as server:
+        try:
+            wait_for_name(operator)
+            key = ("--passphrase-file", operator.passphrase_file)
+            with start(operator, "setkey", NAME, *key) as command:
+                for _ in range(3):
+                    time.sleep(random.uniform(0.02, 0.5))
+                    witness.look(command.pid)
+                    witness.look(server.pid)
+                finish(command)
+            witness.look(server.pid)
+        finally:
+            server.terminate()
+            server.communicate(timeout=COMMAND_SECONDS)
+    check_witness(witness, {"cli": 4, "enclave": 3})
+    assert witness.hits("serve and setkey", wanted) == []
+
+
+def wait_for_name(operator: Operator) -> None:
+    for _ in range(100):
+        if operator.strongroom("status", NAME, check=False).returncode == 0:
+            return
+        time.sleep(0.1)
+    pytest.fail("serve did not come up")
+
+
+def test_while_a_slot_is_added(operator: Operator, witness: Witness) -> None:
+    image, added = operator.place / "v.img", random_passphrase()
+    operator.format(image, *ARGON2ID)
+    new_file = operator.place / "new passphrase"
+    new_file.write_text(added)
+    with start(
+        operator, "slot", "add", image, *ARGON2ID, "--keyslot", "1",
+        "--passphrase-file", operator.passphrase_file, "--new-passphrase-file", new_file,
+    ) as command:
+        witness.watch(command, rounds=5)
+        finish(command)
+    wanted = secrets_of(operator, image, {0: operator.passphrase.encode(), 1: added.encode()})
+    check_witness(witness, {"cli": 2, "enclave": 2})
+    assert witness.hits("slot add", wanted) == []
+
+
+def test_while_a_person_formats(operator: Operator, witness: Witness) -> None:
+    """The passphrase is typed twice; the recovery key goes to a file."""
+    image, recovery = operator.place / "v.img", operator.place / "recovery"
+    command = [
+        *("format", image, "--size", "64M", "--recovery-key-file", recovery),
+        *ARGON2ID,
+    ]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.update(PATH=SYSTEM_PATH, STRONGROOM_RUNTIME_DIR=str(operator.runtime))
+        os.execv(STRONGROOM, [str(STRONGROOM), *map(str, command)])
+    try:
+        read_until(terminal, b"assphrase")
+        os.write(terminal, operator.passphrase.encode() + b"\n")
+        read_until(terminal, b"The same again")
+        witness.look(pid)
+        os.write(terminal, operator.passphrase.encode() + b"\n")
+        for _ in range(3):
+            time.sleep(random.uniform(0.02, 0.5))
+            witness.look(pid)
+        read_until(terminal, None)
+    finally:
+        os.close(terminal)
+        assert os.waitpid(pid, 0)[1] == 0
+    slots = {0: operator.passphrase.encode(), 1: recovery.read_bytes().strip()}
+    wanted = secrets_of(operator, image, slots)
+    check_witness(witness, {"cli": 2, "enclave": 1})
+    assert witness.hits("format, typed", wanted) == []
+
+
+def read_until(terminal: int, text: bytes | None) -> None:
+    """Read a terminal until a text comes, or until its other side is closed."""
+    seen, end = b"", time.monotonic() + COMMAND_SECONDS
+    while text is None or text not in seen:
+        ready, _, _ = select.select([terminal], [], [], end - time.monotonic())
+        assert ready, seen
+        try:
+            seen += os.read(terminal, 4096)
+        except OSError:
+            # The other side of a terminal was closed.
+            assert text is None, seen
+            return

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stopping a command right before its n-th write or sync, with strace.
+
+The enclave is the first process of its own PID namespace, so that a signal which strace injects
+does not kill it. So the call is delayed instead, and the test kills from outside.
+"""
+
+import re
+import subprocess
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tests.harness import Operator
+from tests.system.crash.remains import descendants
+from tests.system.crash.victims import await_end_of, started
+
+CALLS = "pwrite64,fsync,linkat"
+_DELAY = "60s"
+_LINE = re.compile(r"^(\d+) +(pwrite64|fsync|linkat)\((.*)", re.DOTALL)
+_WRITE = re.compile(r'\d+, "((?:\\x[0-9a-f]{2})*)", (\d+), (\d+)\) += (\d+)')
+_LONGEST_WRITE = 1 << 20
+_POLL_SECONDS = 0.002
+_REACH_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A call that changes something: which one, the how manieth of its process, and of whom."""
+
+    call: str
+    number: int
+    process: int
+    text: str
+
+    @property
+    def written(self) -> tuple[int, bytes] | None:
+        """The offset and the bytes of a write, if they were recorded."""
+        if self.call != "pwrite64":
+            return None
+        found = _WRITE.match(self.text)
+        assert found, self.text[-200:]
+        data = bytes.fromhex(found[1].replace("\\x", ""))
+        assert len(data) == int(found[2]) == int(found[4])
+        return int(found[3]), data
+
+
+def record(
+    operator: Operator, command: tuple[str | Path, ...], *, with_data: bool = False
+) -> list[Event]:
+    """Run a command to its end and return the calls that it and its enclave made."""
+    log = operator.place / "trace"
+    options = ("-xx", "-s", str(_LONGEST_WRITE)) if with_data else ()
+    with started(operator, *command, tracer=_strace(log, *options)) as process:
+        output, _ = process.communicate(timeout=_REACH_SECONDS)
+        assert process.returncode == 0, output
+    return _events(log)
+
+
+def kill_at(
+    operator: Operator,
+    command: tuple[str | Path, ...],
+    event: Event,
+    *,
+    victim: Literal["enclave", "command"],
+    moment: Literal["enter", "exit"] = "enter",
+) -> None:
+    """Run a command and kill it or its enclave when it is about to make a call, or has just made it.
+
+    Returns when both are gone: the one that is not killed has to end by itself.
+    """
+    log = operator.place / "trace"
+    log.unlink(missing_ok=True)
+    delay = ("-e", f"inject={event.call}:delay_{moment}={_DELAY}:when={event.number}")
+    with started(operator, *command, tracer=_strace(log, *delay)) as strace:
+        stopped = _await_stop(strace, log, event)
+        below = descendants(strace.pid)
+        assert stopped in {process.pid for process in below}
+        for process in below:
+            if process.is_enclave == (victim == "enclave"):
+                process.kill()
+        await_end_of(strace, below)
+
+
+def _strace(log: Path, *options: str) -> tuple[str, ...]:
+    own = ("strace", "--follow-forks", "--seccomp-bpf", "--quiet=all", "-o", str(log))
+    return (*own, "-e", f"trace={CALLS}", "-e", "signal=none", *options)
+
+
+def _events(log: Path) -> list[Event]:
+    seen: Counter[tuple[int, str]] = Counter()
+    events = []
+    for line in log.read_text().splitlines():
+        found = _LINE.match(line)
+        if found:
+            process, call = int(found[1]), found[2]
+            seen[process, call] += 1
+            events.append(Event(call, seen[process, call], process, found[3]))
+    return events
+
+
+def _await_stop(strace: "subprocess.Popen[str]", log: Path, event: Event) -> int:
+    """Wait until a process is held in the call, and return its pid."""
+    end = time.monotonic() + _REACH_SECONDS
+    while time.monotonic() < end:
+        assert strace.poll() is None, f"the command ended before its {event.call} {event.number}"
+        last = _events(log)[-1:] if log.exists() else []
+        # A call that is held has its arguments in the log, and not yet its result.
+        reached = last and (last[0].call, last[0].number) == (event.call, event.number)
+        if reached and " = " not in last[0].text:
+            return last[0].process
+        time.sleep(_POLL_SECONDS)
+    raise AssertionError(f"{event.call} {event.number} was not reached")
