@@ -7,7 +7,33 @@ computation on them runs on a stack that lies in secret memory too, and is wiped
 """
 
 from collections.abc import Sequence
-from typing import Final, final
+from typing import Final, Self, final
+
+__all__ = [
+    "MAX_PASSPHRASE_BYTES",
+    "HpkeReceiver",
+    "Measure",
+    "NbdServer",
+    "Secret",
+    "Volume",
+    "adopt_orphans",
+    "argon2",
+    "cipher_backend",
+    "confine",
+    "die_with_parent",
+    "enter_namespaces",
+    "hkdf_sha256",
+    "keyslot_open",
+    "keyslot_seal",
+    "pbkdf2",
+    "read_secret_file",
+    "read_secret_line",
+    "secret_memory",
+    "selftest",
+    "serve_nbd_connection",
+    "volume_key_digest",
+    "volume_key_matches",
+]
 
 MAX_PASSPHRASE_BYTES: Final[int]
 """Longest passphrase or key file that is read, in bytes."""
@@ -81,14 +107,16 @@ class HpkeReceiver:
     Spec: RFC 9180, base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20Poly1305.
     """
 
-    def __init__(self) -> None:
+    def __new__(cls) -> Self:
         """Generate a fresh key pair."""
 
     @property
     def public_key(self) -> bytes:
         """The public key, 32 bytes."""
 
-    def open(self, encapsulated_key: bytes, ciphertext: bytes, *, info: bytes, aad: bytes) -> Secret:
+    def open(
+        self, encapsulated_key: bytes, ciphertext: bytes, *, info: bytes, aad: bytes
+    ) -> Secret:
         """Open once: the private key is erased whether or not it succeeds.
 
         Raises:
@@ -195,8 +223,8 @@ def keyslot_seal(
 class Volume:
     """An unlocked data segment over an open file descriptor, which is duplicated."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         image_fd: int,
         volume_key: Secret,
         *,
@@ -207,7 +235,7 @@ class Volume:
         iv_tweak: int,
         read_only: bool,
         discard: bool,
-    ) -> None:
+    ) -> Self:
         """Take a copy of the key and of the descriptor.
 
         ``cipher`` is ``aes-xts-plain64`` (32 or 64-byte key) or ``aes-cbc-essiv:sha256`` (read
@@ -243,7 +271,7 @@ class Volume:
 class NbdServer:
     """Serves one volume over NBD, on threads that never hold the GIL."""
 
-    def __init__(self, volume: Volume, listener_fd: int, *, export_name: str) -> None:
+    def __new__(cls, volume: Volume, listener_fd: int, *, export_name: str) -> Self:
         """Take a listening stream socket, which is duplicated, and serve until :meth:`stop`."""
 
     def stop(self) -> None:
