@@ -47,6 +47,9 @@ lint: setup ## formatters, linters, types, import rules, stub check, generated d
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m mypy.stubtest strongroom._core
+	$(BIN)/python scripts/man_page.py --check
+	$(BIN)/python scripts/cli_reference.py --check
+	$(BIN)/python scripts/exit_codes.py --check
 	scripts/check-rules
 
 check: lint test ## the whole gate, as CI runs it
@@ -55,7 +58,9 @@ bench: setup ## measure on this machine, side by side with other tools
 	$(BIN)/python bench/run.py
 
 docs: $(STAMP) ## regenerate the man page and the reference from the command line itself
-	$(BIN)/python scripts/generate_docs.py
+	$(BIN)/python scripts/man_page.py
+	$(BIN)/python scripts/cli_reference.py
+	$(BIN)/python scripts/exit_codes.py
 
 fmt: $(STAMP) ## format everything
 	cargo fmt --all

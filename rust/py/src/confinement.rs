@@ -69,7 +69,9 @@ pub(crate) fn secret_memory() -> Measure {
         detail: match kind {
             secret::Kind::MemfdSecret => "memfd_secret: not in the kernel's own map, never dumped",
             secret::Kind::Locked => "locked memory, kept out of dumps; root can read it",
-            _ => "ordinary memory, kept out of dumps; it can be swapped, and root can read it",
+            secret::Kind::Unlocked => {
+                "ordinary memory, kept out of dumps; it can be swapped, and root can read it"
+            }
         }
         .to_owned(),
     })

@@ -5,6 +5,11 @@
 //! contract is `src/strongroom/_core.pyi`. Bytes from Python are copied before they are parsed,
 //! and no function returns the bytes of a secret.
 
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "what comes from Python is copied before it is looked at"
+)]
+
 use pyo3::prelude::*;
 
 mod confinement;

@@ -79,6 +79,7 @@ impl Secret {
         ))
     }
 
+    #[expect(clippy::unused_self, reason = "Python calls it on an object")]
     fn __repr__(&self) -> &'static str {
         "<Secret redacted>"
     }

@@ -79,10 +79,9 @@ mod tests {
                 (100, 399),
                 (200, 210),
             ] {
-                let before: Vec<u8> = (0..=255).cycle().take(1000).collect();
-                let mut expected = before.clone();
-                for at in 0..len {
-                    expected[to + at] = before[from + at];
+                let mut expected: Vec<u8> = (0..=255).cycle().take(1000).collect();
+                for (at, place) in expected[to..to + len].iter_mut().enumerate() {
+                    *place = u8::try_from((from + at) % 256).unwrap();
                 }
                 assert_eq!(moved(from, to, len), expected, "{len} from {from} to {to}");
             }

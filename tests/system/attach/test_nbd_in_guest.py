@@ -3,7 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from guest import require_guest, run_in_guest
+from tests.system.guest import require_guest, run_in_guest
 
 from .conftest import require
 

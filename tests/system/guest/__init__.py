@@ -6,7 +6,7 @@ environment and checkout of the host is there; what it writes is gone when it en
 software emulation, so it needs no rights and works where there is no KVM, and is slow.
 """
 
-from guest.kernel import GuestKernelMissingError
-from guest.machine import GuestError, GuestResult, require_guest, run_in_guest
+from tests.system.guest.kernel import GuestKernelMissingError
+from tests.system.guest.machine import GuestError, GuestResult, require_guest, run_in_guest
 
 __all__ = ["GuestError", "GuestKernelMissingError", "GuestResult", "require_guest", "run_in_guest"]

@@ -9,7 +9,7 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from guest.kernel import GuestKernel
+from tests.system.guest.kernel import GuestKernel
 
 MODULES = ("virtio_pci", "9p", "9pnet_virtio", "overlay")
 """What the guest needs to see the host's root; callers add what their command needs."""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from guest.initramfs import build_initramfs
-from guest.kernel import GuestKernelMissingError, find_kernel
+from tests.system.guest.initramfs import build_initramfs
+from tests.system.guest.kernel import GuestKernelMissingError, find_kernel
 
 _QEMU = "qemu-system-x86_64"
 _BUSYBOX = Path("/bin/busybox")

@@ -31,10 +31,7 @@ pub(crate) fn fork() -> io::Result<Option<u32>> {
 /// Ends the process at once.
 pub(crate) fn leave(code: i32) -> ! {
     // SAFETY: ends the process; nothing of it is used after.
-    #[expect(
-        unsafe_code,
-        reason = "a forked child must not run the parent's exit handlers"
-    )]
+    #[expect(unsafe_code, reason = "no exit handlers in a forked child")]
     unsafe {
         libc::_exit(code)
     }
