@@ -16,6 +16,7 @@ from strongroom.errors import StrongroomError
 from strongroom.host import runtime
 from strongroom.host.contracts import Finding
 from strongroom.host.launch import launch
+from strongroom.host.silence import Silent
 
 _PROMISE: Final = (
     ("stolen disk, copied image", "safe"),
@@ -50,7 +51,7 @@ def doctor() -> tuple[Finding, ...]:
 
 def _enclave_findings() -> Iterator[Finding]:
     try:
-        with launch(_Quiet()) as enclave:
+        with launch(Silent()) as enclave:
             description = enclave.call(calls.Describe())
             tests = enclave.call(calls.RunSelftest()).results
     except StrongroomError as err:
@@ -142,13 +143,3 @@ def _place_findings() -> Iterator[Finding]:
 def _promise() -> Iterator[Finding]:
     for attacker, outcome in _PROMISE:
         yield Finding(f"threat: {attacker}", "warning" if "NOT" in outcome else "ok", outcome, "")
-
-
-class _Quiet:
-    """A reporter for an enclave that is only looked at."""
-
-    def progress(self, stage: str, done: int, total: int) -> None:
-        """See :class:`Reporter`."""
-
-    def notice(self, text: str) -> None:
-        """See :class:`Reporter`."""

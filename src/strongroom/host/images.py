@@ -26,6 +26,7 @@ from strongroom.host.contracts import (
 )
 from strongroom.host.launch import EnclaveProcess, launch
 from strongroom.host.sealing import RecoveryKeyReceiver, seal
+from strongroom.host.silence import Silent
 from strongroom.units import MIB, ByteCount
 
 JsonValue: TypeAlias = "str | int | bool | list[JsonValue] | dict[str, JsonValue] | None"
@@ -77,7 +78,7 @@ def dump(image: ImageReference) -> dict[str, JsonValue]:
         FormatError: It is not a valid LUKS2 header.
     """
     runtime.sweep()
-    with _loaded(image, _Quiet(), read_only=True) as loaded:
+    with _loaded(image, Silent(), read_only=True) as loaded:
         text = loaded.enclave.call(calls.DumpHeader()).json
         facts: dict[str, JsonValue] = json.loads(text)
     return {"image": str(image.path), **facts}
@@ -86,7 +87,7 @@ def dump(image: ImageReference) -> dict[str, JsonValue]:
 def list_keyslots(image: ImageReference) -> tuple[KeyslotResult, ...]:
     """Return the keyslots of a volume."""
     runtime.sweep()
-    with _loaded(image, _Quiet(), read_only=True) as loaded:
+    with _loaded(image, Silent(), read_only=True) as loaded:
         return tuple(_keyslot_result(item) for item in loaded.facts.keyslots)
 
 
@@ -177,7 +178,7 @@ def backup_header(image: ImageReference, file: Path) -> dict[str, JsonValue]:
     """
     runtime.sweep()
     with (
-        _loaded(image, _Quiet(), read_only=True) as loaded,
+        _loaded(image, Silent(), read_only=True) as loaded,
         target.create_image(file, 0, sparse=True) as output,
     ):
         written = loaded.enclave.call(calls.BackupHeader(output))
@@ -218,7 +219,7 @@ def restore_header(
 
 def selftest() -> tuple[tuple[str, bool], ...]:
     """Run the known-answer tests inside an enclave."""
-    with _enclave(_Quiet()) as enclave:
+    with _enclave(Silent()) as enclave:
         results = enclave.call(calls.RunSelftest()).results
     return tuple((item.name, item.passed) for item in results)
 
@@ -350,13 +351,3 @@ def _kdf_facts(slot: calls.Keyslot) -> dict[str, int | str]:
         "memory_kib": slot.kdf_memory_kib,
         "lanes": slot.kdf_lanes,
     }
-
-
-class _Quiet:
-    """A reporter for operations that have nothing to report."""
-
-    def progress(self, stage: str, done: int, total: int) -> None:
-        """See :class:`Reporter`."""
-
-    def notice(self, text: str) -> None:
-        """See :class:`Reporter`."""

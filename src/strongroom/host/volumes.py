@@ -43,6 +43,7 @@ from strongroom.host.images import (
 )
 from strongroom.host.runtime import VolumeDirectory
 from strongroom.host.sealing import seal
+from strongroom.host.silence import Silent
 
 __all__ = [
     "add_keyslot",
@@ -169,7 +170,7 @@ def status(name: str) -> StatusResult:
     """
     runtime.sweep()
     directory = VolumeDirectory(runtime.check_name(name))
-    answer = control.ask(directory, control_calls.AskStatus(), _Silent())
+    answer = control.ask(directory, control_calls.AskStatus(), Silent())
     fields = json.loads(answer.json)
     fields["confinement"] = tuple(MeasureResult(**item) for item in fields["confinement"])
     return StatusResult(**fields)
@@ -219,13 +220,3 @@ def _set_key_once(
     fields = json.loads(answer.json)
     fields["notices"] = tuple(fields["notices"])
     return OpenResult(**fields)
-
-
-class _Silent:
-    """A reporter for calls that report nothing."""
-
-    def progress(self, stage: str, done: int, total: int) -> None:
-        """See :class:`Reporter`."""
-
-    def notice(self, text: str) -> None:
-        """See :class:`Reporter`."""
