@@ -28,7 +28,8 @@ def encode(value: Value) -> bytes:
     """Return the one encoding of ``value``.
 
     Raises:
-        BoundaryError: An integer does not fit 64 bits, or nesting exceeds :data:`MAX_DEPTH`.
+        BoundaryError: An integer does not fit 64 bits, a text holds a lone surrogate, or nesting
+            exceeds :data:`MAX_DEPTH`.
     """
     out = bytearray()
     _encode_into(out, value, MAX_DEPTH)
@@ -68,9 +69,16 @@ def _encode_into(out: bytearray, value: Value, depth: int) -> None:
 
 
 def _encode_string(out: bytearray, value: bytes | str) -> None:
-    data = value.encode() if isinstance(value, str) else value
+    data = _utf8(value) if isinstance(value, str) else value
     _encode_head(out, _TEXT if isinstance(value, str) else _BYTES, len(data))
     out += data
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as err:
+        raise BoundaryError("a boundary message holds text that has no encoding") from err
 
 
 def _encode_map(out: bytearray, value: dict[str, Value], depth: int) -> None:

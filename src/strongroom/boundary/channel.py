@@ -30,6 +30,7 @@ from strongroom.boundary.stream import (
 from strongroom.errors import BoundaryError, EnclaveGoneError, StrongroomError
 
 _CALL, _RESULT, _ERROR = 0, 1, 2
+_KINDS: Final = (_CALL, _RESULT, _ERROR)
 _MAX_ERROR_TEXT: Final = 1000
 
 ResultT = TypeVar("ResultT")
@@ -56,6 +57,12 @@ class Received:
 def registry_of(declared: tuple[type[Call[object]], ...]) -> Registry:
     """Return calls by their names on the wire."""
     return {kind.__name__: kind for kind in declared}
+
+
+class ViolationError(BoundaryError):
+    """The other side broke the rules in the middle of a call: the channel is given up."""
+
+    exit_code = BoundaryError.exit_code
 
 
 class Handler(Protocol):
@@ -139,9 +146,18 @@ class Responder:
         """Make a call in the other direction while answering one.
 
         Raises:
-            BoundaryError: The other side answered with an error or broke the rules.
+            EndOfStreamError: The caller has left.
+            ViolationError: What came is not the answer. An error is none: no ocall can fail.
         """
         _send(self._stream, _CALL, type(request).__name__, request)
+        try:
+            return self._await_answer(request)
+        except EndOfStreamError:
+            raise
+        except BoundaryError as err:
+            raise ViolationError(err.message, hint=err.hint) from err
+
+    def _await_answer(self, request: Call[ResultT]) -> ResultT:
         kind, name, fields, descriptors = _receive(self._stream)
         if kind != _RESULT or name != type(request).__name__:
             close_all(descriptors)
@@ -159,7 +175,8 @@ def answer_call(
     """Decode one incoming call, run its handler and send the answer.
 
     Raises:
-        BoundaryError: The call is unknown or malformed; a violation is not answered.
+        BoundaryError: The call is unknown or malformed, or an ocall in between was not answered;
+            a violation is not answered.
     """
     name, fields, descriptors = incoming
     call_class = registry.get(name)
@@ -168,29 +185,34 @@ def answer_call(
         raise BoundaryError(f"there is no boundary call {name[:64]!r}")
     request = _decode_or_close(call_class, fields, descriptors)
     try:
-        result = handler(Received(request, tuple(descriptors)))
-    except EndOfStreamError:
+        # Encoded in here: an answer that does not fit is a failure of this call, not a violation.
+        answer = _encoded(_RESULT, name, handler(Received(request, tuple(descriptors))))
+    except (EndOfStreamError, ViolationError):
         raise
     except StrongroomError as err:
-        _send(stream, _ERROR, name, _failure_from(err))
-        return request
+        answer = _encoded(_ERROR, name, _failure_from(err))
     finally:
         # Handlers that keep a descriptor duplicate it: ownership stays in one place.
         close_all(descriptors)
-    _send(stream, _RESULT, name, result)
+    send_frame(stream, *answer)
     return request
 
 
 def _send(stream: ByteStream, kind: int, name: str, message: object) -> None:
+    send_frame(stream, *_encoded(kind, name, message))
+
+
+def _encoded(kind: int, name: str, message: object) -> tuple[bytes, list[int]]:
     fields, descriptors = encode_message(message)
-    send_frame(stream, cbor.encode([kind, name, fields]), descriptors)
+    return cbor.encode([kind, name, fields]), descriptors
 
 
 def _receive(stream: ByteStream) -> tuple[int, str, cbor.Value, list[int]]:
     payload, descriptors = receive_frame(stream)
     try:
         match cbor.decode(payload):
-            case [int() as kind, str() as name, fields] if kind in (_CALL, _RESULT, _ERROR):
+            # A bool is an int to Python, and is not one on the wire.
+            case [int() as kind, str() as name, fields] if type(kind) is int and kind in _KINDS:
                 return kind, name, fields, descriptors
             case _:
                 raise BoundaryError("a boundary message has the wrong shape")

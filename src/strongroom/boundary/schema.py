@@ -116,6 +116,8 @@ def _record_codec(kind: type) -> _Codec:
     codecs = {field.name: _codec_of(hints[field.name]) for field in dataclasses.fields(kind)}
 
     def encode(message: object, descriptors: list[int]) -> Value:
+        if type(message) is not kind:
+            raise BoundaryError(f"a boundary message is not a {kind.__name__}")
         return {
             name: codec.encode(getattr(message, name), descriptors)
             for name, codec in codecs.items()
@@ -147,12 +149,19 @@ def _sized_codec(kind: type[bytes] | type[str], limit: Size) -> _Codec:
     def check(value: object) -> bytes | str:
         if type(value) is not kind or not isinstance(value, bytes | str):
             raise BoundaryError(f"a boundary field is not {kind.__name__}")
-        size = len(value) if isinstance(value, bytes) else len(value.encode())
+        size = _size_in_bytes(value)
         if not limit.minimum <= size <= limit.maximum:
             raise BoundaryError(f"a boundary field of {size} bytes is outside its limits")
         return value
 
     return _Codec(lambda value, _: check(value), lambda value, _: check(value))
+
+
+def _size_in_bytes(value: bytes | str) -> int:
+    try:
+        return len(value if isinstance(value, bytes) else value.encode())
+    except UnicodeEncodeError as err:
+        raise BoundaryError("a boundary field holds text that has no encoding") from err
 
 
 def _range_codec(limit: Range) -> _Codec:

@@ -5,6 +5,7 @@ A frame is a 4-byte big-endian length and that many bytes. Only the UNIX socket 
 descriptors; they come with the first byte of their frame.
 """
 
+import array
 import contextlib
 import os
 import socket
@@ -17,6 +18,7 @@ MAX_FRAME_BYTES: Final = 1024 * 1024
 """Largest frame; the largest declared message, a header dump, is half of it."""
 
 _LENGTH_BYTES: Final = 4
+_FD_BYTES: Final = array.array("i").itemsize
 
 
 class EndOfStreamError(BoundaryError):
@@ -53,13 +55,17 @@ class UnixStream:
     def send(self, data: bytes, descriptors: list[int]) -> None:
         """See :class:`ByteStream`."""
         sent = socket.send_fds(self._socket, [data], descriptors) if descriptors else 0
-        self._socket.sendall(data[sent:])
+        # Sending nothing is not nothing: it fails when the receiver has answered and left.
+        if rest := data[sent:]:
+            self._socket.sendall(rest)
 
     def receive(self, size: int) -> tuple[bytes, list[int]]:
         """See :class:`ByteStream`."""
-        data, descriptors, flags, _ = socket.recv_fds(
-            self._socket, size, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+        # Not recv_fds(): before Python 3.14 it ignores its flags, and descriptors survive an exec.
+        data, ancillary, flags, _ = self._socket.recvmsg(
+            size, socket.CMSG_LEN(MAX_DESCRIPTORS * _FD_BYTES), socket.MSG_CMSG_CLOEXEC
         )
+        descriptors = _descriptors_in(ancillary)
         if flags & socket.MSG_CTRUNC:
             close_all(descriptors)
             raise BoundaryError("a boundary message came with too many descriptors")
@@ -168,6 +174,14 @@ def _receive_exactly(
             raise BoundaryError("the boundary was cut in the middle of a message")
         received += data
     return bytes(received)
+
+
+def _descriptors_in(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    found = array.array("i")
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            found.frombytes(data[: len(data) - len(data) % _FD_BYTES])
+    return found.tolist()
 
 
 def refuse_descriptors(descriptors: list[int]) -> None:

@@ -28,9 +28,10 @@ _LONGEST_DETAIL: Final = 256
 def main() -> int:
     """Run the enclave until the host leaves, breaks the rules or asks for the end."""
     options = _options()
+    # Before the namespaces: the enclave's own network has no host to connect to.
+    stream = open_stream(options.boundary)
     entered = _core.enter_namespaces()
     _become_first_process(options.pid_fd)
-    stream = open_stream(options.boundary)
     measures = [*entered, *_core.confine(), _core.secret_memory()]
     gc.freeze()
     return _serve(stream, tuple(_confinement(measure) for measure in measures), options.boundary)
@@ -49,7 +50,6 @@ def _serve(stream: ByteStream, confinement: tuple[Confinement, ...], address: st
         while not session.ended:
             responder.serve_one(session.answer)
     except EndOfStreamError:
-        session.erase()
         return 0
     except BoundaryError as violation:
         # Keys first, words second: whoever breaks the rules gets nothing more out of this process.
@@ -57,7 +57,8 @@ def _serve(stream: ByteStream, confinement: tuple[Confinement, ...], address: st
         responder.refuse(violation)
         _log(f"boundary violated, keys erased: {violation.message}")
         return violation.exit_code
-    session.erase()
+    finally:
+        session.erase()
     return 0
 
 

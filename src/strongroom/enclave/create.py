@@ -12,10 +12,11 @@ from typing import Final
 
 from strongroom import _core
 from strongroom._core import Secret
-from strongroom.boundary.calls import CreateVolume
+from strongroom.boundary.calls import CreateVolume, SealedReply
 from strongroom.enclave import kdf
 from strongroom.enclave.disk import Disk
 from strongroom.enclave.keyslots import Progress, area_steps, make_keyslot
+from strongroom.enclave.recipients import seal_recovery_key
 from strongroom.errors import NoSpaceError
 from strongroom.luks2 import (
     Argon2,
@@ -38,6 +39,8 @@ DIGEST_HASH: Final = "sha256"
 DIGEST_ITERATIONS: Final = 1000
 """The volume key has 256 random bits or more: iterations add nothing, and every open pays them."""
 
+RECOVERY_KEYSLOT: Final = 1
+
 _SALT_BYTES: Final = 32
 _BINARY_SALT_BYTES: Final = 64
 _WIPE_CHUNK_BYTES: Final = MIB
@@ -45,11 +48,10 @@ _WIPE_CHUNK_BYTES: Final = MIB
 
 @dataclass(frozen=True, slots=True)
 class NewVolume:
-    """What was written, and the recovery key if one was asked for."""
+    """What was written, and the recovery key of :data:`RECOVERY_KEYSLOT` if one was asked for."""
 
     header: Header
-    recovery_keyslot: int | None
-    recovery_key: Secret | None
+    recovery_key: SealedReply | None
 
 
 def create(request: CreateVolume, disk: Disk, passphrase: Secret, progress: Progress) -> NewVolume:
@@ -58,6 +60,7 @@ def create(request: CreateVolume, disk: Disk, passphrase: Secret, progress: Prog
     Raises:
         NoSpaceError: The target is too small for a header and one sector, or the disk is full.
         DiskError: Writing failed. The target is then not a LUKS volume.
+        FormatError: The recovery key cannot be sealed to the client's key. Nothing was written.
     """
     _check_room(request, disk)
     volume_key = Secret.random(request.key_bits // 8)
@@ -66,18 +69,16 @@ def create(request: CreateVolume, disk: Disk, passphrase: Secret, progress: Prog
         progress("deriving the passphrase's key", 0, 0)
         chosen = kdf.choose(request.kdf)
         header, areas = _with_slot(header, 0, passphrase, volume_key, chosen=chosen)
-        recovery_key = None
+        sealed = None
         if request.recovery_key_to is not None:
-            recovery_key = Secret.random_recovery_key()
-            header, more = _with_slot(header, 1, recovery_key, volume_key, chosen=kdf.minimal())
-            header = with_token(header, recovery_token(1))
+            header, more, sealed = _with_recovery(header, volume_key, request.recovery_key_to)
             areas += more
     finally:
         volume_key.erase()
     _blank(disk, header, progress)
     disk.apply(areas)
     disk.apply(commit_steps(header))
-    return NewVolume(header, None if recovery_key is None else 1, recovery_key)
+    return NewVolume(header, sealed)
 
 
 def _check_room(request: CreateVolume, disk: Disk) -> None:
@@ -132,6 +133,21 @@ def _with_slot(
 ) -> tuple[Header, tuple[WriteAt | Sync, ...]]:
     keyslot, area = make_keyslot(header, passphrase, volume_key, chosen)
     return with_keyslot(header, number, keyslot, digest=0), area_steps(keyslot, area)
+
+
+def _with_recovery(
+    header: Header, volume_key: Secret, client_public_key: bytes
+) -> tuple[Header, tuple[WriteAt | Sync, ...], SealedReply]:
+    recovery_key = Secret.random_recovery_key()
+    try:
+        # Sealed before anything is written: a key that the client cannot have makes no volume.
+        sealed = seal_recovery_key(recovery_key, client_public_key)
+        header, areas = _with_slot(
+            header, RECOVERY_KEYSLOT, recovery_key, volume_key, chosen=kdf.minimal()
+        )
+    finally:
+        recovery_key.erase()
+    return with_token(header, recovery_token(RECOVERY_KEYSLOT)), areas, sealed
 
 
 def _blank(disk: Disk, header: Header, progress: Progress) -> None:

@@ -3,7 +3,7 @@
 
 from strongroom.boundary import calls
 from strongroom.enclave import kdf
-from strongroom.enclave.create import NewVolume
+from strongroom.enclave.create import RECOVERY_KEYSLOT, NewVolume
 from strongroom.enclave.disk import Disk
 from strongroom.luks2 import Argon2, Header
 from strongroom.units import ByteCount
@@ -30,7 +30,7 @@ def disk_facts(header: Header, disk: Disk, notices: tuple[str, ...]) -> calls.Di
     )
 
 
-def created(made: NewVolume, disk: Disk, recovery_key: calls.SealedReply | None) -> calls.Created:
+def created(made: NewVolume, disk: Disk) -> calls.Created:
     """Return what a new volume is."""
     header = made.header
     known = disk_facts(header, disk, ())
@@ -42,8 +42,8 @@ def created(made: NewVolume, disk: Disk, recovery_key: calls.SealedReply | None)
         data_offset_bytes=known.data_offset_bytes,
         data_size_bytes=known.data_size_bytes,
         keyslots=known.keyslots,
-        recovery_keyslot=made.recovery_keyslot,
-        recovery_key=recovery_key,
+        recovery_keyslot=None if made.recovery_key is None else RECOVERY_KEYSLOT,
+        recovery_key=made.recovery_key,
     )
 
 

@@ -12,7 +12,10 @@
 in the wrong state is refused: the host's own code never makes one.
 """
 
+import dataclasses
 import json
+import os
+import stat
 from typing import TypeVar
 
 from strongroom import __version__, _core
@@ -24,7 +27,7 @@ from strongroom.enclave.disk import Disk
 from strongroom.enclave.keyslots import Opened, Progress
 from strongroom.enclave.recipients import Recipients, seal_recovery_key
 from strongroom.errors import BoundaryError, InternalError
-from strongroom.luks2 import LoadedHeader, describe, load_header, repair_steps
+from strongroom.luks2 import Header, LoadedHeader, describe, load_header, repair_steps
 
 PartT = TypeVar("PartT")
 
@@ -124,11 +127,12 @@ class Session:
             if loaded.broken and not call.read_only:
                 disk.apply(repair_steps(loaded))
                 notices.append("the damaged header copy was repaired from the good one")
+            known = facts.disk_facts(loaded.header, disk, tuple(notices))
         except BaseException:
             disk.close()
             raise
         self._disk, self._loaded = disk, loaded
-        return facts.disk_facts(loaded.header, disk, tuple(notices))
+        return known
 
     def _create(self, call: calls.CreateVolume) -> calls.Created:
         self._require_fresh()
@@ -138,12 +142,10 @@ class Session:
                 made = create.create(call, disk, passphrase, self._progress)
             finally:
                 passphrase.erase()
-            return facts.created(made, disk, self._sealed(made.recovery_key, call.recovery_key_to))
+            return facts.created(made, disk)
 
     def _unlock(self, call: calls.Unlock) -> calls.Unlocked:
         header, disk = self._header().header, self._loaded_disk()
-        if self._volume is not None:
-            raise BoundaryError("the volume is unlocked already")
         opened = self._open(call.passphrase, "unlock")
         segment = header.segment
         try:
@@ -166,6 +168,8 @@ class Session:
         volume = _required(self._volume, "the volume is not unlocked")
         if self._server is not None:
             raise BoundaryError("the volume is served already")
+        if not stat.S_ISSOCK(os.fstat(listener).st_mode):
+            raise BoundaryError("the listener is no socket")
         self._server = NbdServer(volume, listener, export_name=export_name)
         return calls.Done()
 
@@ -175,25 +179,33 @@ class Session:
         disk = self._loaded_disk()
         opened = self._open(call.existing, "existing passphrase")
         try:
-            if call.new is None:
-                return self._add_recovery(call, opened)
-            new = self._recipients.open(call.new, "new passphrase")
+            if call.recovery_key_to is not None:
+                return self._add_recovery(opened, call.recovery_key_to, call.keyslot)
+            sealed = _required(call.new, "there is no new passphrase")
+            new = self._recipients.open(sealed, "new passphrase")
             header, number = keyslots.add(
                 self._header().header, disk, opened, new, wanted=call.kdf, number=call.keyslot
             )
             new.erase()
         finally:
             opened.volume_key.erase()
+        self._committed(header)
         return calls.KeyslotWritten(facts.keyslot(header, number), None)
 
-    def _add_recovery(self, call: calls.AddKeyslot, opened: Opened) -> calls.KeyslotWritten:
+    def _add_recovery(
+        self, opened: Opened, client_public_key: bytes, wanted: int | None
+    ) -> calls.KeyslotWritten:
         recovery_key = Secret.random_recovery_key()
-        header, number = keyslots.add_recovery(
-            self._header().header, self._loaded_disk(), opened, recovery_key, number=call.keyslot
-        )
-        return calls.KeyslotWritten(
-            facts.keyslot(header, number), self._sealed(recovery_key, call.recovery_key_to)
-        )
+        try:
+            # Sealed before it is written: a keyslot whose key nobody can have must not be made.
+            sealed = seal_recovery_key(recovery_key, client_public_key)
+            header, number = keyslots.add_recovery(
+                self._header().header, self._loaded_disk(), opened, recovery_key, number=wanted
+            )
+        finally:
+            recovery_key.erase()
+        self._committed(header)
+        return calls.KeyslotWritten(facts.keyslot(header, number), sealed)
 
     def _change_keyslot(self, call: calls.ChangeKeyslot) -> calls.KeyslotWritten:
         opened = self._open(call.existing, "existing passphrase", only=call.keyslot)
@@ -205,6 +217,7 @@ class Session:
             new.erase()
         finally:
             opened.volume_key.erase()
+        self._committed(header)
         return calls.KeyslotWritten(facts.keyslot(header, opened.number), None)
 
     def _remove_keyslot(self, call: calls.RemoveKeyslot) -> calls.Done:
@@ -212,7 +225,7 @@ class Session:
         keyslots.check_removable(header, call.keyslot)
         opened = self._open(call.existing, "existing passphrase", apart_from=call.keyslot)
         opened.volume_key.erase()
-        keyslots.remove(header, self._loaded_disk(), call.keyslot)
+        self._committed(keyslots.remove(header, self._loaded_disk(), call.keyslot))
         return calls.Done()
 
     def _restore(self, call: calls.RestoreHeader) -> calls.BackupWritten:
@@ -237,11 +250,13 @@ class Session:
         only: int | None = None,
         apart_from: int | None = None,
     ) -> Opened:
+        # First the state: a call that is refused for it uses no key up.
+        header, disk = self._header().header, self._loaded_disk()
         passphrase = self._recipients.open(sealed, purpose)
         try:
             return keyslots.open_keyslot(
-                self._header().header,
-                self._loaded_disk(),
+                header,
+                disk,
                 passphrase,
                 progress=self._progress,
                 only=only,
@@ -250,21 +265,17 @@ class Session:
         finally:
             passphrase.erase()
 
-    def _sealed(
-        self, recovery_key: Secret | None, client_public_key: bytes | None
-    ) -> calls.SealedReply | None:
-        if recovery_key is None or client_public_key is None:
-            return None
-        try:
-            return seal_recovery_key(recovery_key, client_public_key)
-        finally:
-            recovery_key.erase()
+    def _committed(self, header: Header) -> None:
+        # The next change starts from what is on the disk now.
+        self._loaded = dataclasses.replace(self._header(), header=header)
 
     def _require_fresh(self) -> None:
         if self._disk is not None:
             raise BoundaryError("this enclave has a disk already")
 
     def _header(self) -> LoadedHeader:
+        if self._volume is not None:
+            raise BoundaryError("the volume is unlocked, and its header is left alone")
         return _required(self._loaded, "no disk is loaded")
 
     def _loaded_disk(self) -> Disk:

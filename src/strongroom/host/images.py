@@ -66,8 +66,9 @@ def format_volume(
                 recovery_key_to=None if recovery is None else recovery.public_key,
             )
         )
-    if recovery is not None and created.recovery_key is not None:
-        recovery.deliver(created.recovery_key)
+        # A volume whose recovery key was lost on the way must not appear.
+        if recovery is not None and created.recovery_key is not None:
+            recovery.deliver(created.recovery_key)
     return _format_result(request, created)
 
 

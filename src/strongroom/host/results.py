@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an open volume looks like from outside, as ``open --json`` and ``status --json`` print it."""
+"""What an open volume looks like from outside, as ``open`` and ``status`` print it."""
 
 import os
 import time

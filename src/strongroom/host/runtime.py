@@ -188,9 +188,11 @@ def sweep() -> tuple[str, ...]:
             lock_fd = _try_lock(directory)
             if lock_fd is None:
                 continue
-            removed += _clean(directory)
-            directory.lock.unlink(missing_ok=True)
-            os.close(lock_fd)
+            try:
+                removed += _clean(directory)
+                directory.lock.unlink(missing_ok=True)
+            finally:
+                os.close(lock_fd)
     return tuple(removed)
 
 
@@ -235,7 +237,8 @@ def _clean(directory: VolumeDirectory) -> list[str]:
     removed: list[str] = []
     pid, started = record.get("enclave_pid"), record.get("enclave_started")
     if isinstance(pid, int) and started == start_time(pid) and started is not None:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
         removed.append(f"enclave process {pid}")
     removed += attach.clean_stale(record)
     removed += _clean_orphans()

@@ -29,6 +29,29 @@ def messages(kind: type) -> st.SearchStrategy[object]:
     return st.builds(kind, **{name: _values(hint) for name, hint in hints(kind).items()})
 
 
+def simplest(hint: object) -> object:  # noqa: PLR0911 - a table
+    """Return the smallest value of a declared type, with every optional part present."""
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return hint(**{name: simplest(part) for name, part in hints(hint).items()})
+    origin = get_origin(hint)
+    if origin is Literal:
+        return get_args(hint)[0]
+    if origin in (Union, types.UnionType):
+        return simplest(next(part for part in get_args(hint) if part is not types.NoneType))
+    if hint is bool:
+        return False
+    base, limit = get_args(hint)[:2]
+    match limit:
+        case Size(minimum, _):
+            return bytes(minimum) if base is bytes else "x" * minimum
+        case Range(minimum, _):
+            return minimum
+        case Items():
+            return ()
+        case _:
+            return FIRST_DESCRIPTOR
+
+
 def hints(kind: type) -> dict[str, object]:
     """Return the declared types of a message's fields, with their limits."""
     found = get_type_hints(kind, include_extras=True)
@@ -116,18 +139,23 @@ def _outside(base: object, limit: object) -> Iterator[object]:
 
 def wrong_wire_values(hint: object) -> Iterator[Value]:
     """Return what a field must refuse when it comes from the other side."""
+    if get_origin(hint) in (Union, types.UnionType):
+        inner = next(part for part in get_args(hint) if part is not types.NoneType)
+        yield from (value for value in wrong_wire_values(inner) if value is not None)
+        return
     if get_origin(hint) is Annotated and isinstance(get_args(hint)[1], Descriptor):
-        yield from (False, None, 3, "true", b"\x01", [True])
+        not_descriptors: list[Value] = [False, None, 3, "true", b"\x01", [True]]
+        yield from not_descriptors
         return
     for value in wrong_values(hint):
         match value:
             case tuple():
                 yield [item if isinstance(item, int | str | bytes) else None for item in value]
-            case bytearray() | float():
-                continue
             case str() if "\ud800" in value:
                 continue
             case dict():
                 yield {}
             case None | bool() | int() | bytes() | str():
                 yield value
+            case _:
+                continue  # has no form on the wire

@@ -111,7 +111,7 @@ def attach_fuse(plan: AttachPlan) -> FuseBackend:
         undo.callback(_remove_directory, directory)
         helper = _start(plan, directory, undo)
         undo.callback(_detach_mount, directory)
-        device = _bind(plan, directory / plan.name)
+        device = _bind(plan, directory / plan.tag.text)
         record: Record = {
             "kind": "fuse",
             "name": plan.name,
@@ -177,7 +177,7 @@ def _command(plan: AttachPlan, directory: Path, ready_fd: int) -> list[str]:
     if plan.read_only:
         command.append("--readonly")
     socket = quote(str(plan.socket.resolve()))
-    return [*command, str(directory / plan.name), f"nbd+unix:///?socket={socket}"]
+    return [*command, str(directory / plan.tag.text), f"nbd+unix:///?socket={socket}"]
 
 
 def _wait_ready(process: subprocess.Popen[bytes], ready: int, errors: int) -> None:

@@ -2,7 +2,7 @@
 """Loop devices by their ioctls.
 
 The device clears itself when its last user closes it, so a host that is killed leaves none behind.
-Whose it is stands in its ``lo_file_name``, which only its maker can set.
+Whose it is stands in the name of its backing file, and for people in its ``lo_file_name``.
 
 Spec: loop(4), linux/loop.h.
 """
@@ -24,7 +24,6 @@ TAG_LIMIT: Final = 63
 """Bytes of ``lo_file_name`` that can be used; the last of 64 is zero."""
 
 _CLR_FD: Final = 0x4C01
-_GET_STATUS64: Final = 0x4C05
 _CONFIGURE: Final = 0x4C0A
 _CTL_GET_FREE: Final = 0x4C82
 
@@ -36,7 +35,6 @@ _DIRECT_IO: Final = 16
 # crypt name, key; init[2].
 _INFO: Final = struct.Struct("=5Q4I64s64s32s2Q")
 _CONFIG: Final = struct.Struct(f"=II{_INFO.size}s64x")
-_FILE_NAME_FIELD: Final = 9
 
 _TRIES: Final = 64
 """Somebody else may take the free device between two calls; each try means that they went on."""
@@ -100,21 +98,16 @@ def is_bound(device: Path) -> bool:
 
 
 def tag_of(device: Path) -> str:
-    """Return the tag of a loop device; empty if it is unbound, gone or not a loop device."""
-    buffer = bytearray(_INFO.size)
+    """Return the name of the backing file, which is the tag; empty if it is unbound or gone.
+
+    From sysfs, which knows it by itself: the ioctl asks the backing file for its attributes, and
+    fails or waits when the FUSE server behind that is dead or hangs.
+    """
     try:
-        # No wait on the backing file happens here: the kernel only reads what it was told.
-        fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        shown = (Path("/sys/block") / device.name / "loop/backing_file").read_text(errors="replace")
     except OSError:
         return ""
-    try:
-        fcntl.ioctl(fd, _GET_STATUS64, buffer)
-    except OSError:
-        return ""
-    finally:
-        os.close(fd)
-    name: bytes = _INFO.unpack(bytes(buffer))[_FILE_NAME_FIELD]
-    return name.split(b"\0", 1)[0].decode(errors="replace")
+    return shown.rstrip("\n").rpartition("/")[2]
 
 
 def _free_device() -> Path:

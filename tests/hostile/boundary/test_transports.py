@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One enclave over each transport; only the UNIX socket brings it a disk."""
+
+import contextlib
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from strongroom.boundary import calls, cbor
+from strongroom.boundary.channel import Caller, registry_of
+from strongroom.boundary.stream import ByteStream, PipeStream, TcpStream, receive_frame, send_frame
+from strongroom.errors import BoundaryError
+from tests.hostile.boundary.evil import VIOLATED, Enclave, opened
+
+pytestmark = pytest.mark.hostile
+
+
+@contextlib.contextmanager
+def over_pipes() -> Iterator[tuple[ByteStream, subprocess.Popen[bytes]]]:
+    with subprocess.Popen(
+        [sys.executable, "-I", "-m", "strongroom.enclave", "--boundary", "stdio"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield (
+            PipeStream(read_fd=process.stdout.fileno(), write_fd=process.stdin.fileno()),
+            process,
+        )
+        process.stdin.close()
+        process.wait(10)
+
+
+@contextlib.contextmanager
+def over_tcp() -> Iterator[tuple[ByteStream, subprocess.Popen[bytes]]]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30)
+        port = server.getsockname()[1]
+        with subprocess.Popen(
+            [sys.executable, "-I", "-m", "strongroom.enclave", "--boundary", f"tcp:{port}"],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+        ) as process:
+            connection, _ = server.accept()
+            connection.settimeout(30)
+            with connection:
+                yield TcpStream(connection), process
+            process.wait(10)
+
+
+def caller_of(stream: ByteStream) -> Caller:
+    return Caller(stream, registry_of(calls.OCALLS), lambda _: calls.Done())
+
+
+def test_a_socket_pair_carries_descriptions_and_tests(enclave: Enclave) -> None:
+    assert enclave.call(calls.Describe()).protocol == calls.PROTOCOL_VERSION
+    assert all(test.passed for test in enclave.call(calls.RunSelftest()).results)
+
+
+@pytest.mark.parametrize("transport", [over_pipes, over_tcp])
+def test_other_transports_carry_calls_and_no_disk(transport: object, image: Path) -> None:
+    assert callable(transport)
+    with transport() as (stream, process):
+        caller = caller_of(stream)
+        description = caller.call(calls.Describe())
+        assert description.tee == "process"
+        assert {measure.name for measure in description.confinement} >= {"seccomp", "landlock"}
+        results = caller.call(calls.RunSelftest()).results
+        assert results
+        assert all(test.passed for test in results)
+        with opened(image) as descriptor, pytest.raises(BoundaryError, match="no file descriptor"):
+            caller.call(calls.LoadDisk(descriptor, None, read_only=True))
+        # Nothing was sent: both sides go on.
+        assert caller.call(calls.Describe()) == description
+        assert caller.call(calls.Shutdown()) == calls.Done()
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("transport", [over_pipes, over_tcp])
+def test_a_disk_that_is_only_claimed_is_a_violation(transport: object) -> None:
+    assert callable(transport)
+    with transport() as (stream, process):
+        fields: cbor.Value = {"header": None, "image": True, "read_only": True}
+        send_frame(stream, cbor.encode([0, "LoadDisk", fields]), [])
+        heard = cbor.decode(receive_frame(stream)[0])
+        assert isinstance(heard, list)
+        assert heard[:2] == [2, ""]
+    assert process.returncode == VIOLATED
+
+
+@pytest.mark.parametrize("transport", [over_pipes, over_tcp])
+def test_a_host_that_leaves_ends_the_enclave(transport: object) -> None:
+    assert callable(transport)
+    with transport() as (stream, process):
+        caller_of(stream).call(calls.Describe())
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "address", ["", "fd", "fd:", "fd:x", "fd:0", "fd:99", "stdio:1", "tcp:", "tcp:0", "unix:/x"]
+)
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-m", "strongroom.enclave", "--boundary", address],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"boundary" in done.stderr
+    assert b"Traceback" not in done.stderr

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names of volumes: one holder at a time, whatever races and whoever died."""
+
+import fcntl
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from strongroom.errors import AlreadyOpenError, UsageError
+from strongroom.host import attach, runtime
+from strongroom.host.runtime import VolumeDirectory, claim, is_alive, sweep, volumes
+
+pytestmark = pytest.mark.unit
+
+RACERS: Final = 4
+RACE_SECONDS: Final = 2.0
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A runtime directory of the test's own, on a machine without devices to look for."""
+    monkeypatch.setenv("STRONGROOM_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setattr(attach, "find_orphans", lambda *_, **__: ())
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("name", ["a", "0", "A-b_c.d", "x" * 63, "lock", "a.locked"])
+def test_a_name_is_a_name(name: str) -> None:
+    assert runtime.check_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", ".a", "-a", "_a", "a/b", "/a", "a\n", "a\0", "é", "x" * 64, "a.lock", "a b"],
+)
+def test_another_name_is_refused(name: str) -> None:
+    with pytest.raises(UsageError):
+        runtime.check_name(name)
+    with pytest.raises(UsageError):
+        claim(name)
+
+
+def test_a_name_has_one_holder(root: Path) -> None:
+    with claim("one") as held:
+        assert held.directory.path.stat().st_mode & 0o777 == 0o700
+        assert is_alive(held.directory)
+        assert [directory.name for directory in volumes()] == ["one"]
+        with pytest.raises(AlreadyOpenError):
+            claim("one")
+        with claim("two"):
+            assert [directory.name for directory in volumes()] == ["one", "two"]
+        assert sweep() == ()
+        assert held.directory.path.is_dir()
+
+    assert list(root.iterdir()) == []
+    assert not is_alive(VolumeDirectory("one"))
+    with claim("one"):
+        pass
+
+
+def test_a_refused_claim_keeps_no_descriptor() -> None:
+    with claim("one"):
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        for _ in range(5):
+            with pytest.raises(AlreadyOpenError):
+                claim("one")
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize("with_lock", [False, True])
+@pytest.mark.parametrize("clean", [sweep, lambda: claim("dead").release()])
+def test_what_a_dead_host_left_is_removed(
+    root: Path, clean: Callable[[], object], *, with_lock: bool
+) -> None:
+    directory = VolumeDirectory("dead")
+    directory.path.mkdir(parents=True)
+    (directory.path / "control.sock").touch()
+    (directory.path / "record.json").write_text('{"open": true}')
+    if with_lock:
+        directory.lock.touch()
+    assert not is_alive(directory)
+    assert volumes() == ()
+
+    clean()
+
+    assert list(root.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "7", '{"enclave_pid": "x"}', '{"enclave_pid": -1}', "\udcff"]
+)
+def test_a_broken_record_is_removed_like_any_other(root: Path, text: str) -> None:
+    directory = VolumeDirectory("dead")
+    directory.path.mkdir(parents=True)
+    (directory.path / "record.json").write_text(text, errors="surrogateescape")
+
+    sweep()
+
+    assert list(root.iterdir()) == []
+
+
+def test_a_process_that_only_has_the_pid_of_a_dead_enclave_lives_on() -> None:
+    directory = VolumeDirectory("dead")
+    directory.path.mkdir(parents=True)
+    started = runtime.start_time(os.getpid())
+    assert started is not None
+    directory.write_record({"enclave_pid": os.getpid(), "enclave_started": started + 1})
+
+    assert sweep() == ()
+    assert not directory.path.exists()
+
+
+def test_an_enclave_without_its_host_is_ended() -> None:
+    child = os.fork()
+    if child == 0:
+        time.sleep(30)
+        os._exit(0)
+    directory = VolumeDirectory("dead")
+    directory.path.mkdir(parents=True)
+    directory.write_record(
+        {"enclave_pid": child, "enclave_started": runtime.start_time(child) or 0}
+    )
+
+    assert sweep() == (f"enclave process {child}",)
+    assert os.waitpid(child, 0)[1] == 9
+
+
+def test_a_record_is_replaced_whole() -> None:
+    with claim("one") as held:
+        for number in range(3):
+            held.directory.write_record({"number": number})
+            assert held.directory.read_record() == {"number": number}
+        assert {path.name for path in held.directory.path.iterdir()} == {"record.json"}
+
+
+def test_a_lock_on_a_file_that_was_unlinked_is_no_lock(root: Path) -> None:
+    root.mkdir(parents=True)
+    directory = VolumeDirectory("one")
+    old = os.open(directory.lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(old, fcntl.LOCK_EX)
+    directory.lock.unlink()
+
+    with claim("one"):
+        with pytest.raises(AlreadyOpenError):
+            claim("one")
+        assert is_alive(directory)
+    os.close(old)
+
+
+def test_a_path_too_long_for_a_socket_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STRONGROOM_RUNTIME_DIR", str(tmp_path / ("x" * 100)))
+    with pytest.raises(UsageError, match="too long"):
+        claim("one")
+    assert not (tmp_path / ("x" * 100)).exists()
+
+
+def test_never_two_holders(tmp_path: Path) -> None:
+    """Claim, release and sweep from several processes at once; each holder looks for another."""
+    witness = tmp_path / "witness"
+    children = [_race(witness, number) for number in range(RACERS)]
+    for child in children:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    counts = [json.loads((tmp_path / f"witness.{n}").read_text()) for n in range(RACERS)]
+    assert sum(counts) > RACERS
+
+
+def _race(witness: Path, number: int) -> int:
+    child = os.fork()
+    if child:
+        return child
+    code = 99
+    try:
+        witness.with_suffix(f".{number}").write_text(json.dumps(_claim_often(witness)))
+        code = 0
+    finally:
+        if code:
+            sys.excepthook(*sys.exc_info())
+        os._exit(code)
+
+
+def _claim_often(witness: Path) -> int:
+    held = 0
+    deadline = time.monotonic() + RACE_SECONDS
+    while time.monotonic() < deadline:
+        if held % 7 == 3:
+            sweep()
+            volumes()
+        try:
+            with claim("contested"):
+                # Fails if somebody else is between these two lines.
+                witness.mkdir()
+                witness.rmdir()
+                held += 1
+        except AlreadyOpenError:
+            continue
+    return held

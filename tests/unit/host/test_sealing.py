@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Passphrases leave the client sealed, and are erased there whatever happens."""
+
+import os
+
+import pytest
+
+from strongroom._core import HpkeReceiver, Secret
+from strongroom.boundary.calls import SealedReply
+from strongroom.enclave import recipients
+from strongroom.errors import FormatError
+from strongroom.host import sealing
+
+pytestmark = pytest.mark.unit
+
+
+def test_both_sides_agree_on_the_prefix() -> None:
+    assert sealing.INFO_PREFIX == recipients.INFO_PREFIX
+    assert sealing.INFO_PREFIX + b"recovery key" == recipients.RECOVERY_INFO
+
+
+def test_a_sealed_passphrase_is_erased_here() -> None:
+    passphrase = Secret.random(20)
+    receiver = HpkeReceiver()
+    sealed = sealing.seal(passphrase, receiver.public_key, "unlock")
+
+    assert passphrase.length_bytes == 0
+    assert (sealed.public_key, len(sealed.ciphertext)) == (receiver.public_key, 36)
+
+
+def test_a_passphrase_that_cannot_be_sealed_is_erased_too() -> None:
+    passphrase = Secret.random(20)
+    with pytest.raises(FormatError):
+        sealing.seal(passphrase, bytes(32), "unlock")
+    assert passphrase.length_bytes == 0
+
+
+def test_a_recovery_key_is_delivered_once() -> None:
+    reader, writer = os.pipe()
+    try:
+        receiver = sealing.RecoveryKeyReceiver(writer)
+        reply = recipients.seal_recovery_key(Secret.random_recovery_key(), receiver.public_key)
+        receiver.deliver(reply)
+        written = os.read(reader, 1000)
+        assert len(written) == 72
+        assert written.endswith(b"\n")
+        with pytest.raises(FormatError):
+            receiver.deliver(reply)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_reply_that_was_changed_delivers_nothing() -> None:
+    reader, writer = os.pipe2(os.O_NONBLOCK)
+    try:
+        receiver = sealing.RecoveryKeyReceiver(writer)
+        reply = recipients.seal_recovery_key(Secret.random_recovery_key(), receiver.public_key)
+        changed = SealedReply(reply.encapsulated_key, reply.ciphertext[:-1] + b"\0")
+        with pytest.raises(FormatError):
+            receiver.deliver(changed)
+        with pytest.raises(BlockingIOError):
+            os.read(reader, 1)
+    finally:
+        os.close(reader)
+        os.close(writer)
