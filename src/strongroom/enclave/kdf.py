@@ -12,6 +12,7 @@ from typing import Final
 from strongroom import _core
 from strongroom._core import Secret
 from strongroom.boundary.calls import KdfParameters
+from strongroom.errors import LimitError
 from strongroom.luks2 import Argon2, Keyslot, Pbkdf2
 from strongroom.units import GIB, KIB, MIB, ByteCount, Seconds
 
@@ -68,10 +69,16 @@ def choose(wanted: KdfParameters) -> Pbkdf2 | Argon2:
     """Return complete parameters with a fresh salt; what was left open is measured.
 
     Raises:
+        LimitError: PBKDF2 with fewer than :data:`MIN_PBKDF2_ITERATIONS`.
         PlatformError: There is not enough memory for the measurement.
     """
     salt = os.urandom(SALT_BYTES)
     if wanted.algorithm == "pbkdf2":
+        if wanted.iterations is not None and wanted.iterations < MIN_PBKDF2_ITERATIONS:
+            raise LimitError(
+                f"{wanted.iterations} iterations of pbkdf2 are too few",
+                hint=f"use {MIN_PBKDF2_ITERATIONS} at least, or leave the figure out",
+            )
         iterations = wanted.iterations or _measure_pbkdf2(wanted.hash_name)
         return Pbkdf2(hash_name=wanted.hash_name, iterations=iterations, salt=salt)
     lanes = wanted.lanes or min(MAX_LANES, _CPUS)

@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ Record: TypeAlias = dict[str, JsonScalar]
 
 _DEFAULT_ROOT: Final = "/run/strongroom"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_CLAIM_ATTEMPTS: Final = 5
+_CLAIM_PAUSE_SECONDS: Final = 0.02
 _MAX_SOCKET_PATH_BYTES: Final = 107
 """sockaddr_un holds 108 bytes with the final NUL."""
 
@@ -144,21 +147,33 @@ def claim(name: str) -> Claim:
         )
     try:
         root().mkdir(mode=0o755, parents=True, exist_ok=True)
-        lock_fd = _try_lock(directory)
-        if lock_fd is None:
-            raise AlreadyOpenError(
-                f"a volume named {name} is open already",
-                hint=f"choose another name, or `strongroom close {name}`",
-            )
-        if directory.path.exists():
-            _clean(directory)
-        directory.path.mkdir(mode=0o700)
+        lock_fd = _lock_patiently(directory)
+        try:
+            if directory.path.exists():
+                _clean(directory)
+            directory.path.mkdir(mode=0o700)
+        except BaseException:
+            os.close(lock_fd)
+            raise
     except PermissionError as err:
         raise NoPermissionError(
             f"cannot write {err.filename}: {err.strerror}",
             hint="run as root, or set STRONGROOM_RUNTIME_DIR",
         ) from err
     return Claim(directory, lock_fd)
+
+
+def _lock_patiently(directory: VolumeDirectory) -> int:
+    """Return the locked descriptor; whoever only looks holds the lock for a moment."""
+    for _ in range(_CLAIM_ATTEMPTS):
+        lock_fd = _try_lock(directory)
+        if lock_fd is not None:
+            return lock_fd
+        time.sleep(_CLAIM_PAUSE_SECONDS)
+    raise AlreadyOpenError(
+        f"a volume named {directory.name} is open already",
+        hint=f"choose another name, or `strongroom close {directory.name}`",
+    )
 
 
 def volumes() -> tuple[VolumeDirectory, ...]:
