@@ -210,6 +210,14 @@ def read_only(uri: str) -> None:
     handle.shutdown()
 
 
+def trim(uri: str, offset: str, length: str) -> None:
+    """Trim one range and flush."""
+    handle = connect(uri)
+    handle.trim(int(length), int(offset))
+    handle.flush()
+    handle.shutdown()
+
+
 PROGRAMS: dict[str, Callable[..., None]] = {
     "limits": limits,
     "model": model,
@@ -217,6 +225,7 @@ PROGRAMS: dict[str, Callable[..., None]] = {
     "pipelined": pipelined,
     "read-only": read_only,
     "shared-sector": shared_sector,
+    "trim": trim,
 }
 
 if __name__ == "__main__":

@@ -6,15 +6,24 @@ import os
 import random
 import struct
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, ClassVar, Final
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from tests.interop.nbd.tools import SYSTEM_PYTHON
+
+if TYPE_CHECKING:
+    from typing_extensions import override
+else:
+
+    def override(method):  # noqa: ANN001, ANN201 - Python 3.11 has none; what checkers see is above
+        return method
+
 
 EXECUTOR: Final = Path(__file__).with_name("libnbd_executor.py")
 REQUEST: Final = struct.Struct("<BBIQI")
@@ -23,6 +32,7 @@ READ, WRITE, ZERO, TRIM, FLUSH, CACHE = range(6)
 FUA, NO_HOLE, DF = 1, 2, 4
 """Flags of requests. Spec: NBD protocol, "Request flags"."""
 KIB: Final = 1024
+DATA_BYTES: Final = 4 * KIB * KIB
 EXECUTOR_SECONDS: Final = 30
 
 
@@ -33,6 +43,8 @@ class Connections:
     requests: IO[bytes]
     answers: IO[bytes]
     count: int
+    sent: Counter[int] = field(default_factory=Counter)
+    """How many requests of each kind."""
 
     def send(
         self,
@@ -48,6 +60,7 @@ class Connections:
         header = REQUEST.pack(operation, connection % self.count, flags, offset, length)
         self.requests.write(header + payload)
         self.requests.flush()
+        self.sent[operation] += 1
         number, size = ANSWER.unpack(self.answers.read(ANSWER.size))
         assert number == 0, os.strerror(number)
         return self.answers.read(size)
@@ -71,17 +84,28 @@ def connections(uri: str, count: int) -> Iterator[Connections]:
 
 @dataclass(slots=True)
 class Modelled:
-    """An export, what it must hold, and how many requests it has answered."""
+    """An export, what it must hold, and how many random requests it has answered."""
 
     volume: Connections
-    expected: bytearray
+    beginning: bytes
     discard: bool
+    expected: bytearray = field(default_factory=bytearray)
     operations: int = 0
 
-    def fill(self) -> None:
+    def begin(self) -> None:
         """Give every run of the machine the same beginning."""
-        self.expected[:] = random.Random(len(self.expected)).randbytes(len(self.expected))
-        self.volume.send(WRITE, 0, length=len(self.expected), payload=bytes(self.expected))
+        self.expected[:] = self.beginning
+        self.volume.send(WRITE, 0, length=len(self.beginning), payload=self.beginning)
+
+    def send(
+        self, operation: int, connection: int, area: slice, *, flags: int = 0, payload: bytes = b""
+    ) -> bytes:
+        """Execute one random request."""
+        self.operations += 1
+        length = area.stop - area.start
+        return self.volume.send(
+            operation, connection, offset=area.start, length=length, flags=flags, payload=payload
+        )
 
     def check(self) -> None:
         """Compare everything, over the last connection."""
@@ -89,92 +113,91 @@ class Modelled:
         assert found == self.expected, "the whole export differs"
 
 
-def machine(target: Modelled) -> type[RuleBasedStateMachine]:
-    """Return a machine whose steps are requests to ``target``."""
-    size = len(target.expected)
-    grid = st.builds(
-        lambda block, shift: min(max(block * 512 + shift, 0), size - 1),
-        st.integers(0, size // 512),
-        st.sampled_from((0, 0, 0, -1, 1, 511)),
+def area(offset: int, length: int) -> slice:
+    """Return the part of a request that lies within the export."""
+    return slice(offset, min(offset + length, DATA_BYTES))
+
+
+def near_grid(block: int, shift: int) -> int:
+    """Return an offset at a sector's border or beside it."""
+    return min(max(block * 512 + shift, 0), DATA_BYTES - 1)
+
+
+SHIFTS: Final = st.sampled_from((0, 0, 0, -1, 1, 511))
+OFFSETS: Final = st.one_of(
+    st.builds(near_grid, st.integers(0, DATA_BYTES // 512), SHIFTS),
+    st.integers(0, DATA_BYTES - 1),
+    st.integers(DATA_BYTES - 9000, DATA_BYTES - 1),
+)
+LENGTHS: Final = st.one_of(
+    st.integers(1, 700),
+    st.integers(1, 64).map(lambda count: count * 4 * KIB),
+    st.integers(1, 1500 * KIB),
+)
+AREAS: Final = st.builds(area, OFFSETS, LENGTHS)
+CONNECTIONS: Final = st.integers(0, 1)
+SEEDS: Final = st.integers(0, 2**32 - 1)
+FUA_OR_NOT: Final = st.sampled_from((0, 0, 0, FUA))
+
+
+class Requests(RuleBasedStateMachine):
+    """Reads, writes, zeroes, trims, flushes and caches at any place, of any length."""
+
+    target: ClassVar[Modelled]
+
+    @initialize()
+    def begin(self) -> None:
+        self.target.begin()
+
+    @rule(connection=CONNECTIONS, area=AREAS, flags=st.sampled_from((0, DF)))
+    def read(self, connection: int, area: slice, flags: int) -> None:
+        # Only the first connection has structured replies, which the flag belongs to.
+        flags = flags if connection == 0 else 0
+        found = self.target.send(READ, connection, area, flags=flags)
+        assert found == self.target.expected[area]
+
+    @rule(connection=CONNECTIONS, area=AREAS, seed=SEEDS, flags=FUA_OR_NOT)
+    def write(self, connection: int, area: slice, seed: int, flags: int) -> None:
+        data = random.Random(seed).randbytes(area.stop - area.start)
+        self.target.send(WRITE, connection, area, flags=flags, payload=data)
+        self.target.expected[area] = data
+
+    @rule(
+        connection=CONNECTIONS,
+        area=AREAS,
+        flags=st.sampled_from((0, NO_HOLE, FUA, NO_HOLE | FUA)),
     )
-    offsets = st.one_of(grid, st.integers(0, size - 1), st.integers(size - 9000, size - 1))
-    blocks = st.integers(1, 64).map(lambda count: count * 4 * KIB)
-    lengths = st.one_of(st.integers(1, 700), blocks, st.integers(1, 1500 * KIB))
-    connection = st.integers(0, target.volume.count - 1)
-    fua = st.sampled_from((0, 0, 0, FUA))
+    def zero(self, connection: int, area: slice, flags: int) -> None:
+        self.target.send(ZERO, connection, area, flags=flags)
+        self.target.expected[area] = bytes(area.stop - area.start)
 
-    class Requests(RuleBasedStateMachine):
-        """Reads, writes, zeroes, trims, flushes and caches at any place, of any length."""
+    @rule(connection=CONNECTIONS, area=AREAS, flags=FUA_OR_NOT)
+    def trim(self, connection: int, area: slice, flags: int) -> None:
+        self.target.send(TRIM, connection, area, flags=flags)
+        if self.target.discard:
+            # Whatever is there now may be anything, but it has to stay.
+            self.target.expected[area] = self.target.send(READ, connection, area)
 
-        @initialize()
-        def begin(self) -> None:
-            target.fill()
+    @rule(connection=CONNECTIONS)
+    def flush(self, connection: int) -> None:
+        self.target.send(FLUSH, connection, slice(0, 0))
 
-        def send(
-            self, operation: int, connection: int, area: slice, flags: int = 0, payload: bytes = b""
-        ) -> bytes:
-            target.operations += 1
-            return target.volume.send(
-                operation,
-                connection,
-                offset=area.start,
-                length=area.stop - area.start,
-                flags=flags,
-                payload=payload,
-            )
+    @rule(connection=CONNECTIONS, area=AREAS)
+    def cache(self, connection: int, area: slice) -> None:
+        self.target.send(CACHE, connection, area)
 
-        @staticmethod
-        def area(offset: int, length: int) -> slice:
-            return slice(offset, min(offset + length, size))
+    @override
+    def teardown(self) -> None:
+        # A run that stopped before its first step has nothing to compare.
+        if self.target.expected:
+            self.target.check()
 
-        @rule(connection=connection, offset=offsets, length=lengths, flags=st.sampled_from((0, DF)))
-        def read(self, connection: int, offset: int, length: int, flags: int) -> None:
-            area = self.area(offset, length)
-            # Only the first connection has structured replies, which the flag belongs to.
-            flags = flags if connection == 0 else 0
-            assert self.send(READ, connection, area, flags) == target.expected[area]
 
-        @rule(
-            connection=connection,
-            offset=offsets,
-            length=lengths,
-            seed=st.integers(0, 2**32 - 1),
-            flags=fua,
-        )
-        def write(self, connection: int, offset: int, length: int, seed: int, flags: int) -> None:
-            area = self.area(offset, length)
-            data = random.Random(seed).randbytes(area.stop - area.start)
-            self.send(WRITE, connection, area, flags, data)
-            target.expected[area] = data
+def machine(target: Modelled) -> type[Requests]:
+    """Return a machine whose steps are requests to ``target``."""
 
-        @rule(
-            connection=connection,
-            offset=offsets,
-            length=lengths,
-            flags=st.sampled_from((0, NO_HOLE, FUA, NO_HOLE | FUA)),
-        )
-        def zero(self, connection: int, offset: int, length: int, flags: int) -> None:
-            area = self.area(offset, length)
-            self.send(ZERO, connection, area, flags)
-            target.expected[area] = bytes(area.stop - area.start)
+    class Bound(Requests):
+        pass
 
-        @rule(connection=connection, offset=offsets, length=lengths, flags=fua)
-        def trim(self, connection: int, offset: int, length: int, flags: int) -> None:
-            area = self.area(offset, length)
-            self.send(TRIM, connection, area, flags)
-            if target.discard:
-                # Whatever is there now may be anything, but it has to stay.
-                target.expected[area] = self.send(READ, connection, area)
-
-        @rule(connection=connection)
-        def flush(self, connection: int) -> None:
-            self.send(FLUSH, connection, slice(0, 0))
-
-        @rule(connection=connection, offset=offsets, length=lengths)
-        def cache(self, connection: int, offset: int, length: int) -> None:
-            self.send(CACHE, connection, self.area(offset, length))
-
-        def teardown(self) -> None:
-            target.check()
-
-    return Requests
+    Bound.target = target
+    return Bound

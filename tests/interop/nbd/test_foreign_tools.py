@@ -91,9 +91,7 @@ def test_libnbd_program(export: Export, program: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     "client", hostile_clients.CLIENTS, ids=[client.__name__ for client in hostile_clients.CLIENTS]
 )
-def test_hostile_client_hurts_nobody_else(
-    export: Export, client: "hostile_clients.Client"
-) -> None:
+def test_hostile_client_hurts_nobody_else(export: Export, client: "hostile_clients.Client") -> None:
     client(export.socket)
     hostile_clients.check_alive(export.socket)
     tools.check_information(export.uri, size_bytes=export.size_bytes, read_only=False)

@@ -46,7 +46,7 @@ def sha256(path: Path) -> str:
 
 
 def check_libnbd(uri: str, name: str, *arguments: str) -> None:
-    """Run one of :data:`LIBNBD_PROGRAMS`, or ``read-only``."""
+    """Run one of :data:`LIBNBD_PROGRAMS`, or ``read-only`` or ``trim``."""
     run(SYSTEM_PYTHON, PROGRAM, name, uri, *arguments)
 
 
