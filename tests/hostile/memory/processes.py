@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.hostile.memory.needles import Secrets
-from tests.hostile.memory.search import Dump, Hit, Search, core_of, memory_of
+from tests.hostile.memory.search import Dump, Hit, Search, core_of, memory_of, stopped
 
 IO_PATTERN: Final = b"plaintext of the memory test 07!"
 CONNECTIONS: Final = 4
@@ -49,16 +49,17 @@ class Witness:
     directory: Path
     dumps: list[Dump] = field(default_factory=list)
 
-    def look(self, root: int, *, cores: bool = True) -> None:
-        """Dump a process and all below it that are part of Strongroom, or control of the test."""
-        for pid in descendants(root):
-            role = role_of(pid)
-            if role is None:
-                continue
-            self.keep(memory_of(pid, role, stopped=False))
-            if cores:
-                self.keep(core_of(pid, role, self.directory))
-                self.keep(memory_of(pid, role, stopped=True))
+    def look(self, root: int) -> None:
+        """Dump a process and all of Strongroom below it: running, then all stopped at once."""
+        roles = {pid: role for pid in descendants(root) if (role := role_of(pid))}
+        for pid, role in roles.items():
+            self.keep(memory_of(pid, role, "running"))
+        with stopped(*roles):
+            for pid, role in roles.items():
+                # Most of nbdfuse is the address space that its threads reserve.
+                undumpable = role != "nbdfuse"
+                self.keep(core_of(pid, role, self.directory, undumpable=undumpable))
+                self.keep(memory_of(pid, role, "stopped"))
 
     def keep(self, dump: Dump | None) -> None:
         """Keep a dump, if there is one."""
@@ -66,11 +67,13 @@ class Witness:
             self.dumps.append(dump)
 
     def watch(self, command: subprocess.Popen[bytes], *, rounds: int) -> None:
-        """Dump a command and all below it at random moments while it works."""
-        for number in range(2 * rounds):
-            time.sleep(random.uniform(0.02, 0.4))
+        """Dump a command and its enclave at random moments, from when there is an enclave."""
+        while command.poll() is None and "enclave" not in map(role_of, descendants(command.pid)):
+            time.sleep(0.02)
+        for _ in range(rounds):
+            time.sleep(random.uniform(0.02, 0.15))
             if command.poll() is None:
-                self.look(command.pid, cores=number % 2 == 0)
+                self.look(command.pid)
 
     def count(self, role: str, kind: str) -> int:
         """Count dumps."""

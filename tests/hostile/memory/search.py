@@ -18,6 +18,7 @@ _PREFIX_BYTES: Final = 8
 _DUMP_SECONDS: Final = 60
 _NT_PRSTATUS: Final = 1
 _PT_NOTE: Final = 4
+_NOTES: Final = "notes"
 _ELF_MAGIC: Final = b"\x7fELF\x02\x01"
 
 
@@ -27,7 +28,7 @@ class Part:
 
     name: str
     start: int
-    content: bytes
+    content: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +109,21 @@ class Search:
         return found
 
 
-def core_of(pid: int, role: str, directory: Path) -> Dump | None:
-    """Dump a process with gcore, with the mappings that ask not to be dumped.
+def core_of(pid: int, role: str, directory: Path, *, undumpable: bool = True) -> Dump | None:
+    """Dump a process with gcore.
+
+    Args:
+        pid: The process.
+        role: What it is.
+        directory: Where the core file may lie for a while.
+        undumpable: Include the mappings that ask not to be dumped, and files.
 
     Returns:
         Nothing if the process has ended.
     """
     prefix = directory / "core"
     done = subprocess.run(
-        ["gcore", "-a", "-o", str(prefix), str(pid)],
+        ["gcore", *(["-a"] if undumpable else []), "-o", str(prefix), str(pid)],
         check=False,
         capture_output=True,
         text=True,
@@ -125,30 +132,43 @@ def core_of(pid: int, role: str, directory: Path) -> Dump | None:
     )
     path = prefix.with_name(f"core.{pid}")
     if not path.exists():
-        assert not Path(f"/proc/{pid}/mem").exists(), f"gcore failed: {done.stdout}{done.stderr}"
+        assert has_ended(pid), f"gcore failed: {done.stdout}{done.stderr}"
         return None
     content = path.read_bytes()
     path.unlink()
-    return Dump(role, "core", (Part("core", 0, content),), threads_in(content))
+    parts = tuple(segments_of(content))
+    return Dump(role, "core", parts, sum(threads_in(part) for part in parts))
 
 
-def threads_in(core: bytes) -> int:
-    """Count the threads whose registers are in a core file. Spec: System V ABI, ELF-64."""
+def has_ended(pid: int) -> bool:
+    """Tell whether a process is gone, or nobody has waited for it yet."""
+    try:
+        return not Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def segments_of(core: bytes) -> Iterator[Part]:
+    """Yield the notes, with the registers, and the mappings. Spec: System V ABI, ELF-64."""
     assert core.startswith(_ELF_MAGIC)
-    (headers_at,) = struct.unpack_from("<Q", core, 32)
+    (table,) = struct.unpack_from("<Q", core, 32)
     entry_size, entries = struct.unpack_from("<HH", core, 54)
-    count = 0
-    for number in range(entries):
-        kind, _, at, _, _, size = struct.unpack_from("<IIQQQQ", core, headers_at + number * entry_size)
-        end = at + size
-        while kind == _PT_NOTE and at < end:
-            name_size, content_size, note = struct.unpack_from("<III", core, at)
-            count += note == _NT_PRSTATUS
-            at += 12 + (name_size + 3) // 4 * 4 + (content_size + 3) // 4 * 4
+    for entry in range(table, table + entries * entry_size, entry_size):
+        kind, _, at, address, _, size = struct.unpack_from("<IIQQQQ", core, entry)
+        yield Part(_NOTES if kind == _PT_NOTE else "mapping", address, core[at : at + size])
+
+
+def threads_in(part: Part) -> int:
+    """Count the threads whose registers are in the notes of a core file."""
+    at = count = 0
+    while part.name == _NOTES and at < len(part.content):
+        name_size, content_size, note = struct.unpack_from("<III", part.content, at)
+        count += note == _NT_PRSTATUS
+        at += 12 + (name_size + 3) // 4 * 4 + (content_size + 3) // 4 * 4
     return count
 
 
-def memory_of(pid: int, role: str, *, stopped: bool) -> Dump | None:
+def memory_of(pid: int, role: str, kind: str) -> Dump | None:
     """Read all that can be read of a process through ``/proc/PID/mem``, as root may.
 
     Returns:
@@ -156,16 +176,31 @@ def memory_of(pid: int, role: str, *, stopped: bool) -> Dump | None:
     """
     try:
         file = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
-    with contextlib.ExitStack() as stack:
-        stack.callback(os.close, file)
-        if stopped:
-            os.kill(pid, signal.SIGSTOP)
-            stack.callback(os.kill, pid, signal.SIGCONT)
+    try:
         maps = Path(f"/proc/{pid}/maps").read_text()
         parts = tuple(part for line in maps.splitlines() for part in _mapping(file, line))
-    return Dump(role, "stopped" if stopped else "running", parts) if parts else None
+    finally:
+        os.close(file)
+    # What was read while the process ended is not all there was.
+    return None if has_ended(pid) else Dump(role, kind, parts)
+
+
+@contextlib.contextmanager
+def stopped(*pids: int) -> Iterator[None]:
+    """Stop processes until the end of the block."""
+    try:
+        _signal_all(pids, signal.SIGSTOP)
+        yield
+    finally:
+        _signal_all(pids, signal.SIGCONT)
+
+
+def _signal_all(pids: tuple[int, ...], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _mapping(file: int, line: str) -> Iterator[Part]:
