@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Work areas of ordinary memory, kept out of core dumps and wiped after use.
 //!
-//! For Argon2, whose gigabyte does not fit into locked memory. What lies in it is derived from the
-//! passphrase but is neither the passphrase nor a key.
+//! For Argon2, whose gigabyte does not fit into secret memory. What lies in it is neither the
+//! passphrase nor a key, but who copies it while Argon2 runs can finish the computation.
 
 use std::ffi::c_void;
 use std::io;
