@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The one table from errors of the core to the exceptions of `strongroom.errors`.
 
+use std::io::ErrorKind;
+
 use pyo3::import_exception;
 use pyo3::prelude::*;
 use strongroom_core::Error;
@@ -13,6 +15,7 @@ import_exception!(strongroom.errors, FormatError);
 import_exception!(strongroom.errors, InternalError);
 import_exception!(strongroom.errors, LimitError);
 import_exception!(strongroom.errors, NoPermissionError);
+import_exception!(strongroom.errors, NoSpaceError);
 import_exception!(strongroom.errors, PassphraseInputError);
 import_exception!(strongroom.errors, PlatformError);
 import_exception!(strongroom.errors, TruncatedError);
@@ -29,6 +32,14 @@ pub(crate) fn from_core(error: Error) -> PyErr {
         Error::EmptyPassphrase => EmptyPassphraseError::new_err(text),
         Error::EndOfInput | Error::PassphraseTooLong | Error::PassphraseInput(_) => {
             PassphraseInputError::new_err(text)
+        }
+        Error::Platform { ref source, .. }
+            if matches!(
+                source.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+            ) =>
+        {
+            NoSpaceError::new_err(text)
         }
         Error::Platform { .. } => PlatformError::new_err(text),
         _ => InternalError::new_err(text),

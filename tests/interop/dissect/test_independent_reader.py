@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What we write, an independent reader decrypts; what others encrypt, we decrypt: equal SHA-256."""
+"""What we write, another reader decrypts; what others encrypt, we decrypt: equal SHA-256."""
 
 import hashlib
 from pathlib import Path
