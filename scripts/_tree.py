@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: INP001 - scripts are run, not imported
+
 """What the generators share: a walk over the command tree, and writing or checking a file."""
 
 import inspect

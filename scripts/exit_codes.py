@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: INP001 - a script
+
 """Write docs/reference/exit-codes.md from strongroom/errors.py; ``--check`` only compares."""
 
 import sys

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: INP001 - a script
+
 """Write docs/man/strongroom.1 from the command tree; ``--check`` only compares."""
 
 import sys

@@ -23,7 +23,7 @@ class Operator:
     """Runs strongroom and foreign tools with a runtime directory below ``place``."""
 
     place: Path
-    passphrase: str = "correct horse battery staple"
+    passphrase: str = "correct horse battery staple"  # noqa: S105 - a test needs one
     environment: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.cli.transcript import check, matches, read_transcript, replay
 from tests.conftest import require
 

@@ -57,7 +57,7 @@ def counting_bytes(length: int) -> bytes:
     return bytes((n + n // 256) % 256 for n in range(length))
 
 
-def argon2(variant: str, iterations: int, memory_kib: int, lanes: int, length: int) -> str:
+def argon2(variant: str, iterations: int, memory_kib: int, lanes: int, length: int) -> str:  # noqa: PLR0917 - the parameters of the function it describes
     """Return the tag of ``password`` with the salt ``somesalt``, in hex."""
     flag = {"argon2i": "-i", "argon2id": "-id"}[variant]
     command = ["argon2", "somesalt", flag, "-v", "13", "-r", "-t", str(iterations)]

@@ -26,8 +26,9 @@ from strongroom.enclave import backup, create, facts, keyslots
 from strongroom.enclave.disk import Disk
 from strongroom.enclave.keyslots import Opened, Progress
 from strongroom.enclave.recipients import Recipients, seal_recovery_key
-from strongroom.errors import BoundaryError, InternalError
+from strongroom.errors import BoundaryError, InternalError, UnsupportedCipherError
 from strongroom.luks2 import Header, LoadedHeader, describe, load_header, repair_steps
+from strongroom.luks2.limits import WRITABLE_CIPHER
 
 PartT = TypeVar("PartT")
 
@@ -146,8 +147,12 @@ class Session:
 
     def _unlock(self, call: calls.Unlock) -> calls.Unlocked:
         header, disk = self._header().header, self._loaded_disk()
-        opened = self._open(call.passphrase, "unlock")
         segment = header.segment
+        if segment.cipher != WRITABLE_CIPHER and not disk.read_only:
+            raise UnsupportedCipherError(
+                f"{segment.cipher} is supported for reading only", hint="open it with --read-only"
+            )
+        opened = self._open(call.passphrase, "unlock")
         try:
             self._volume = Volume(
                 disk.image_fd,

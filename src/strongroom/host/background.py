@@ -14,6 +14,7 @@ from strongroom import errors
 from strongroom.errors import EnclaveGoneError, StrongroomError
 from strongroom.host.contracts import OpenRequest
 from strongroom.host.daemon import BackgroundOptions
+from strongroom.host.launch import translating_start
 from strongroom.host.runtime import VolumeDirectory
 
 _START_SECONDS: Final = 60.0
@@ -37,7 +38,7 @@ class Background:
             read_only=request.read_only,
             discard=request.discard,
         )
-        with theirs:
+        with theirs, translating_start():
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-I", "-m", "strongroom.host.daemon"),

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from types import TracebackType
 from typing import IO, Final, Self, TypeVar
 
@@ -20,7 +21,7 @@ from strongroom import _core
 from strongroom.boundary.calls import OCALLS, Call, Done, ReportProgress, Shutdown
 from strongroom.boundary.channel import Caller, Received, registry_of
 from strongroom.boundary.stream import UnixStream
-from strongroom.errors import BoundaryError, EnclaveGoneError
+from strongroom.errors import BoundaryError, EnclaveGoneError, PlatformError
 from strongroom.host.attach import io_flusher
 from strongroom.host.contracts import Reporter
 
@@ -133,18 +134,35 @@ def launch(report: Reporter, log: IO[bytes] | int = subprocess.DEVNULL) -> Encla
 
 
 def _start(boundary_fd: int, pid_fd: int, log: IO[bytes] | int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [
-            *(sys.executable, "-I", "-m", "strongroom.enclave"),
-            *("--boundary", f"fd:{boundary_fd}", "--pid-fd", str(pid_fd)),
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        env=_ENVIRONMENT,
-        cwd="/",
-        pass_fds=(boundary_fd, pid_fd),
-    )
+    with translating_start():
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-I", "-m", "strongroom.enclave"),
+                *("--boundary", f"fd:{boundary_fd}", "--pid-fd", str(pid_fd)),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=_ENVIRONMENT,
+            cwd="/",
+            pass_fds=(boundary_fd, pid_fd),
+        )
+
+
+@contextlib.contextmanager
+def translating_start() -> Iterator[None]:
+    """Say in our words why Python itself cannot be started again.
+
+    Raises:
+        PlatformError: It is not executable for this user, or the machine is out of processes.
+    """
+    try:
+        yield
+    except OSError as err:
+        raise PlatformError(
+            f"cannot start {sys.executable}: {(err.strerror or 'unknown reason').lower()}",
+            hint="the Python that runs Strongroom must be executable for this user",
+        ) from err
 
 
 def _read_pid(pid_reader: int) -> int | None:

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import select
 import selectors
 import signal
 import socket
@@ -25,6 +26,7 @@ from strongroom.boundary.stream import UnixStream
 from strongroom.errors import (
     AlreadyOpenError,
     BoundaryError,
+    CancelledError,
     EnclaveGoneError,
     MountedError,
     NotOpenError,
@@ -64,6 +66,7 @@ class Service:
         )
         self._rates = RateMeter()
         self._ended = False
+        self._leash_fd: int | None = None
         self._client: Responder | None = None
 
     @property
@@ -82,6 +85,7 @@ class Service:
         Raises:
             EnclaveGoneError: The enclave died.
         """
+        self._leash_fd = leash_fd
         with _signals_as_events() as signal_fd, selectors.DefaultSelector() as selector:
             selector.register(control, selectors.EVENT_READ, lambda: self._accept(control))
             selector.register(self._enclave.pidfd, selectors.EVENT_READ, self._enclave_died)
@@ -130,6 +134,9 @@ class Service:
             raise AlreadyOpenError(f"the volume {self._name} has its key already")
         request, facts = self._volume.request, self._volume.facts
         unlocked = self._enclave.call(calls.Unlock(passphrase, request.discard))
+        if self._was_let_go():
+            self._ended = True
+            raise CancelledError("the command that opened the volume has ended")
         try:
             with listening_at(self._directory.nbd_socket) as listener:
                 self._enclave.call(calls.Serve(listener.fileno(), self._name))
@@ -169,6 +176,12 @@ class Service:
         except MountedError as err:
             log(f"{err.message}: detaching all the same, as the process is being stopped")
             self._close(force=True)
+
+    def _was_let_go(self) -> bool:
+        """Say whether the command on the leash ended while the enclave derived for it."""
+        if self._leash_fd is None:
+            return False
+        return bool(select.select([self._leash_fd], [], [], 0)[0])
 
     def _leash_let_go(self) -> None:
         if not self.is_open:

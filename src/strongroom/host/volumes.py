@@ -19,6 +19,7 @@ from strongroom.errors import (
     WrongPassphraseError,
 )
 from strongroom.host import control, control_calls, daemon, runtime
+from strongroom.host.attach.record import process_started
 from strongroom.host.background import Background
 from strongroom.host.contracts import (
     ListedVolume,
@@ -148,9 +149,11 @@ def close_volume(name: str, *, force: bool, report: Reporter) -> None:
     directory = VolumeDirectory(runtime.check_name(name))
     for removed in runtime.sweep():
         report.notice(f"cleaned up after a crash: {removed}")
+    host = _integer(directory.read_record().get("host_pid"))
+    started = process_started(host)
     control.ask(directory, control_calls.Close(force), report)
     deadline = time.monotonic() + _GONE_SECONDS
-    while runtime.is_alive(directory):
+    while runtime.is_alive(directory) or process_started(host) == started >= 0:
         if time.monotonic() > deadline:
             raise EnclaveGoneError(f"the host process of {name} does not end")
         time.sleep(_POLL_SECONDS)

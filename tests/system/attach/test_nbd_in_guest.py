@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.system.guest import require_guest, run_in_guest
 
 from .conftest import require

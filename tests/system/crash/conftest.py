@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.conftest import require_root, require_tools
 from tests.harness import Operator
 from tests.system.crash.checks import Base

@@ -7,6 +7,7 @@ every image, socket and mount point of the test.
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -108,9 +109,13 @@ def await_true(condition: Callable[[], bool], what: str, seconds: float = 20) ->
 
 
 def end_all(place: Path) -> None:
-    """End what a failed test left behind, so that it does not stay with the machine."""
+    """End what a failed test left behind, and unmount it."""
     for process in processes_of(place):
         process.kill()
+    for line in reversed(Path("/proc/mounts").read_text().splitlines()):
+        point = line.split()[1]
+        if str(place) in point:
+            subprocess.run(["umount", "--lazy", point], check=False, timeout=60)
 
 
 def _holds(pid: int, place: str) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from tests.harness import Operator
 from tests.system.crash.checks import SLOT_WORKS, Base, SlotWork
 from tests.system.crash.remains import end_all
@@ -110,12 +111,10 @@ def test_a_kill_of_format_or_slot_work_leaves_one_of_two_states(
     base: Base, tmp_path: Path, seed: str
 ) -> None:
     lines = run_points(base, tmp_path, seed, range(2 * POINTS))
-    print("\n".join(lines))
     assert len(lines) == 2 * POINTS
 
 
 @pytest.mark.slow
 def test_many_kills_of_format_and_slot_work(base: Base, tmp_path: Path, seed: str) -> None:
     lines = run_points(base, tmp_path, seed, range(1000, 1000 + MANY_POINTS))
-    print("\n".join(lines))
     assert len(lines) == MANY_POINTS

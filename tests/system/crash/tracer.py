@@ -6,16 +6,18 @@ does not kill it. So the call is delayed instead, and the test kills from outsid
 """
 
 import re
-import subprocess
 import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tests.harness import Operator
 from tests.system.crash.remains import descendants
-from tests.system.crash.victims import await_end_of, started
+from tests.system.crash.victims import await_end, started
+
+if TYPE_CHECKING:
+    import subprocess
 
 CALLS = "pwrite64,fsync,linkat"
 _DELAY = "60s"
@@ -67,7 +69,7 @@ def kill_at(
     victim: Literal["enclave", "command"],
     moment: Literal["enter", "exit"] = "enter",
 ) -> None:
-    """Run a command and kill it or its enclave when it is about to make a call, or has just made it.
+    """Run a command and kill it, or its enclave, right before or after a call.
 
     Returns when both are gone: the one that is not killed has to end by itself.
     """
@@ -78,10 +80,13 @@ def kill_at(
         stopped = _await_stop(strace, log, event)
         below = descendants(strace.pid)
         assert stopped in {process.pid for process in below}
-        for process in below:
-            if process.is_enclave == (victim == "enclave"):
-                process.kill()
-        await_end_of(strace, below)
+        victims = [item for item in below if item.is_enclave == (victim == "enclave")]
+        for process in victims:
+            process.kill()
+        await_end([item for item in victims if item.pid != stopped])
+        # strace itself would sit out the delay, and keep the one that it holds from its end.
+        strace.kill()
+        await_end(below)
 
 
 def _strace(log: Path, *options: str) -> tuple[str, ...]:
@@ -109,7 +114,8 @@ def _await_stop(strace: "subprocess.Popen[str]", log: Path, event: Event) -> int
         last = _events(log)[-1:] if log.exists() else []
         # A call that is held has its arguments in the log, and not yet its result.
         reached = last and (last[0].call, last[0].number) == (event.call, event.number)
-        if reached and " = " not in last[0].text:
+        held = " = " not in last[0].text or "(DELAYED)" in last[0].text if last else False
+        if reached and held:
             return last[0].process
         time.sleep(_POLL_SECONDS)
     raise AssertionError(f"{event.call} {event.number} was not reached")

@@ -73,6 +73,10 @@ def kill_when_written(
 def await_end_of(process: subprocess.Popen[str], below: list[Process]) -> None:
     """Wait for a command and for the enclave that it had."""
     process.communicate(timeout=_RUN_SECONDS)
+    await_end(below)
+
+
+def await_end(below: list[Process]) -> None:
     for item in below:
         await_true(
             lambda pid=item.pid: not _lives(pid),  # type: ignore[misc]

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.harness import CHEAP_KDF, Operator
-
 from strongroom.luks2 import LoadedHeader, describe, load_header
 from strongroom.luks2.limits import HEADER_COPY_BYTES
 from strongroom.units import ByteCount
+from tests.harness import CHEAP_KDF, Operator
 
 SIZE = "32M"
 DATA_OFFSET_BYTES = 16 << 20

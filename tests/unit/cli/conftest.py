@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.fakes.host_volumes import FakeVolumes
 
 from strongroom.cli.main import main
+from tests.fakes.host_volumes import FakeVolumes
 
 IMAGE = Path("vault.img")
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.fakes.host_volumes import UUID, FakeVolumes, secret_of
-from tests.unit.cli.conftest import IMAGE, Run
 
 from strongroom.errors import WrongPassphraseError
 from strongroom.host.contracts import FormatRequest, ImageReference, KdfChoice, OpenRequest
+from tests.fakes.host_volumes import UUID, FakeVolumes, secret_of
+from tests.unit.cli.conftest import IMAGE, Run
 
 pytestmark = pytest.mark.unit
 

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.fakes.host_volumes import FakeVolumes
-from tests.unit.cli.conftest import Run
 
 from strongroom.cli.failure import EXIT_READER_GONE, bug_hook
 from strongroom.cli.main import main
 from strongroom.errors import StrongroomError, TargetInUseError
+from tests.fakes.host_volumes import FakeVolumes
+from tests.unit.cli.conftest import Run
 
 pytestmark = pytest.mark.unit
 

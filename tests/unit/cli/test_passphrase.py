@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.fakes.host_volumes import FakeVolumes, secret_of
-from tests.unit.cli.conftest import Run
 
 from strongroom.cli import terminal
 from strongroom.cli.passphrase import FilePassphrase, TerminalPassphrase
@@ -24,6 +22,8 @@ from strongroom.errors import (
     PassphraseInputError,
     WrongPassphraseError,
 )
+from tests.fakes.host_volumes import FakeVolumes, secret_of
+from tests.unit.cli.conftest import Run
 
 pytestmark = pytest.mark.unit
 

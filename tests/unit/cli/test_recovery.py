@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.fakes.host_volumes import RECOVERY_KEY, FakeVolumes
-from tests.unit.cli.conftest import Run
 
 from strongroom.cli import recovery
 from strongroom.errors import DiskError
+from tests.fakes.host_volumes import RECOVERY_KEY, FakeVolumes
+from tests.unit.cli.conftest import Run
 
 pytestmark = pytest.mark.unit
 

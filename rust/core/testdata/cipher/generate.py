@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: INP001 - a script beside its output
+
 """Make the known answers in this folder.
 
 Usage: ``python generate.py``, with ``cryptography`` and ``cryptography_vectors`` of the same

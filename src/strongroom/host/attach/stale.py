@@ -64,7 +64,8 @@ def clean_stale(record: Mapping[str, JsonScalar]) -> tuple[str, ...]:
     device = path(record, "device")
     kind = text(record, "kind")
     # Asked before anything is cleared: a device on its way out has no tag any more.
-    is_of_another = device is not None and _has_other_owner(device, record)
+    link = path(record, "link")
+    is_of_another = link is not None and device is not None and _leads_on(link, device, record)
     if kind == "fuse":
         _end_helper(record, removed)
         _clear_mount(record, removed)
@@ -72,7 +73,6 @@ def clean_stale(record: Mapping[str, JsonScalar]) -> tuple[str, ...]:
             _clear_loop(device, text(record, "tag"), removed)
     elif kind == "nbd":
         _clear_nbd(record, removed)
-    link = path(record, "link")
     if link is None or device is None or is_of_another:
         return tuple(removed)
     if remove_link(link, device):
@@ -180,13 +180,29 @@ def _nbd_is_of(index: int, record: Mapping[str, JsonScalar]) -> bool:
     return tag == text(record, "tag") if tag else nbd.owner_of(index) == number(record, "host_pid")
 
 
-def _has_other_owner(device: Path, record: Mapping[str, JsonScalar]) -> bool:
-    """Say whether the device number lives on, for somebody else."""
+def _leads_on(link: Path, device: Path, record: Mapping[str, JsonScalar]) -> bool:
+    """Say whether a link is in use again: its volume was reopened on the same device number."""
     if device.name.startswith("nbd"):
         index = number(record, "index")
-        return nbd.is_connected(index) and not _nbd_is_of(index, record)
-    tag = loop.tag_of(device)
-    return loop.is_bound(device) and tag != text(record, "tag")
+        return nbd.is_connected(index) and not _nbd_is_of(index, record) and _names(link, device)
+    is_same = loop.tag_of(device) == text(record, "tag")
+    return loop.is_bound(device) and not is_same and _names(link, device)
+
+
+def _names(link: Path, device: Path) -> bool:
+    """Say whether a device is that of the volume after which a link is named.
+
+    A link that leads to the device of another volume, which got the number of a dead one, is worse
+    than none.
+    """
+    if device.name.startswith("nbd"):
+        text_of_tag = nbd.tag_of(int(device.name.removeprefix("nbd")))
+        if not text_of_tag:
+            return True
+    else:
+        text_of_tag = loop.tag_of(device)
+    tag = parse_tag(text_of_tag)
+    return tag is not None and is_name_of(link.name, tag.name)
 
 
 def _run(call: Callable[[], None]) -> bool:
@@ -236,7 +252,7 @@ def _orphan_devices(runtime_root: Path) -> list[Orphan]:
 
 
 def _orphan_links(device_directory: Path) -> list[Orphan]:
-    """Find links whose device is gone, or is empty now."""
+    """Find links whose device is gone, is empty now, or is that of another volume."""
     found = []
     try:
         entries = sorted(device_directory.iterdir())
@@ -245,7 +261,7 @@ def _orphan_links(device_directory: Path) -> list[Orphan]:
     for link in entries:
         with suppress(OSError):
             device = link.readlink()
-            if not device.exists() or not _is_alive(device):
+            if not device.exists() or not _is_alive(device) or not _names(link, device):
                 record: Record = {"kind": "link", "link": str(link), "device": str(device)}
                 found.append(Orphan("link", link.name, str(link), record))
     return found
