@@ -198,7 +198,7 @@ def sweep() -> tuple[str, ...]:
         What was removed, one line each. Nothing when the caller may not write there.
     """
     removed: list[str] = []
-    for directory in _directories():
+    for directory in sorted({*_directories(), *_locked_names()}, key=lambda item: item.name):
         with contextlib.suppress(PermissionError, FileNotFoundError):
             lock_fd = _try_lock(directory)
             if lock_fd is None:
@@ -216,6 +216,14 @@ def _directories() -> Iterator[VolumeDirectory]:
         for entry in sorted(root().iterdir()):
             if entry.is_dir() and _NAME.fullmatch(entry.name):
                 yield VolumeDirectory(entry.name)
+
+
+def _locked_names() -> Iterator[VolumeDirectory]:
+    """Find locks too whose holder died before it made its directory, or after it removed it."""
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        for entry in root().glob("*.lock"):
+            if _NAME.fullmatch(entry.stem):
+                yield VolumeDirectory(entry.stem)
 
 
 def _try_lock(directory: VolumeDirectory, *, create: bool = True) -> int | None:
@@ -256,19 +264,23 @@ def _clean(directory: VolumeDirectory) -> list[str]:
             os.kill(pid, signal.SIGKILL)
         removed.append(f"enclave process {pid}")
     removed += attach.clean_stale(record)
-    removed += _clean_orphans()
+    removed += _clean_orphans(directory)
     shutil.rmtree(directory.path, ignore_errors=True)
     return removed
 
 
-def _clean_orphans() -> list[str]:
-    """Remove devices and mounts that no record tells of: their host died before writing it."""
+def _clean_orphans(dead: VolumeDirectory) -> list[str]:
+    """Remove devices and mounts that no record tells of: their host died before writing it.
+
+    Args:
+        dead: The directory that is being cleaned. Its lock is held, by this process.
+    """
     found = attach.find_orphans(root())
     if not found:
         return []
     # Who lives is asked after the first look: a host takes its lock before it makes a device, so
     # what was seen before and belongs to nobody alive now cannot be in the making.
-    alive = frozenset(directory.name for directory in volumes())
+    alive = frozenset(directory.name for directory in volumes()) - {dead.name}
     removed: list[str] = []
     for orphan in attach.find_orphans(root(), live=alive):
         if orphan in found:

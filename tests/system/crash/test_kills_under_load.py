@@ -107,7 +107,7 @@ def test_a_kill_while_opening_leaves_nothing(bases: Bases, tmp_path: Path, seed:
                 item.kill()
             with suppress(ProcessLookupError):
                 process.kill()
-        operator.strongroom("list")
+        operator.strongroom("list")  # the next command
         # What was open before the kill came is no leftover.
         if operator.strongroom("list", "--json").stdout.strip() != "[]":
             operator.close(name)

@@ -111,10 +111,12 @@ def test_a_kill_of_format_or_slot_work_leaves_one_of_two_states(
     base: Base, tmp_path: Path, seed: str
 ) -> None:
     lines = run_points(base, tmp_path, seed, range(2 * POINTS))
+    print("\n".join(lines))
     assert len(lines) == 2 * POINTS
 
 
 @pytest.mark.slow
 def test_many_kills_of_format_and_slot_work(base: Base, tmp_path: Path, seed: str) -> None:
     lines = run_points(base, tmp_path, seed, range(1000, 1000 + MANY_POINTS))
+    print("\n".join(lines))
     assert len(lines) == MANY_POINTS
