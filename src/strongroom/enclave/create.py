@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A new volume: keys made here, a header written so that a kill leaves no half volume.
 
-Order: the whole header area is blanked and synced, then the keyslot areas, then the secondary
-header, then the primary. Until the secondary is durable, the target is no LUKS volume at all.
+Order: wherever an old header may start is blanked and synced, then the whole header area; then the
+keyslot areas are written, then the secondary header, then the primary. Until the secondary is
+durable, the target is no LUKS volume at all.
 """
 
 import os
@@ -31,7 +32,11 @@ from strongroom.luks2 import (
     with_keyslot,
     with_token,
 )
-from strongroom.luks2.limits import DEFAULT_DATA_OFFSET_BYTES
+from strongroom.luks2.limits import (
+    BINARY_HEADER_BYTES,
+    DEFAULT_DATA_OFFSET_BYTES,
+    HEADER_SIZES,
+)
 from strongroom.units import MIB, ByteOffset
 
 SEGMENT_CIPHER: Final = "aes-xts-plain64"
@@ -151,6 +156,11 @@ def _with_recovery(
 
 
 def _blank(disk: Disk, header: Header, progress: Progress) -> None:
+    # Wherever an old header may start, first: a power cut must not leave one whose keyslots are
+    # blank already.
+    starts = (0, *HEADER_SIZES)
+    disk.apply(tuple(WriteAt(ByteOffset(at), bytes(BINARY_HEADER_BYTES)) for at in starts))
+    disk.apply((Sync(),))
     total = header.total_bytes
     for offset in range(0, total, _WIPE_CHUNK_BYTES):
         progress("writing the header area", offset, total)

@@ -37,7 +37,7 @@ from strongroom.luks2 import (
     without_token,
 )
 from strongroom.luks2.limits import CIPHER_KEY_BYTES
-from strongroom.units import ByteCount, ByteOffset
+from strongroom.units import KIB, ByteCount, ByteOffset
 
 KEYSLOT_CIPHER: Final = "aes-xts-plain64"
 MAX_KEYSLOT_KEY_BYTES: Final = ByteCount(64)
@@ -45,6 +45,7 @@ STRIPES: Final = 4000
 """Anti-forensic stripes. Spec: LUKS2 3.2.3.2."""
 AF_HASH: Final = "sha256"
 _AREA_ALIGNMENT: Final = 4096
+_SCRUB_BYTES: Final = 64 * KIB
 
 Progress = Callable[[str, int, int], None]
 
@@ -238,8 +239,10 @@ def scrub(header: Header, disk: Disk) -> None:
     steps: list[Step] = []
     for offset, size in unreferenced_areas(header):
         found = disk.read_header_area(ByteOffset(offset), ByteCount(size))
-        if found.strip(b"\0"):
-            steps.append(WriteAt(ByteOffset(offset), bytes(len(found))))
+        for start in range(0, len(found), _SCRUB_BYTES):
+            piece = found[start : start + _SCRUB_BYTES]
+            if piece.strip(b"\0"):
+                steps.append(WriteAt(ByteOffset(offset + start), bytes(len(piece))))
     if steps:
         disk.apply((*steps, Sync()))
 

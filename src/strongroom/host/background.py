@@ -4,7 +4,6 @@
 import contextlib
 import dataclasses
 import json
-import signal
 import socket
 import subprocess
 import sys
@@ -12,13 +11,14 @@ from typing import Final, Self
 
 from strongroom import errors
 from strongroom.errors import EnclaveGoneError, StrongroomError
+from strongroom.host import runtime
 from strongroom.host.contracts import OpenRequest
 from strongroom.host.daemon import BackgroundOptions
 from strongroom.host.launch import translating_start
 from strongroom.host.runtime import VolumeDirectory
 
 _START_SECONDS: Final = 60.0
-_STOP_SECONDS: Final = 15.0
+_STOP_SECONDS: Final = 2.0
 
 
 class Background:
@@ -71,11 +71,10 @@ class Background:
         try:
             self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_STOP_SECONDS)
+            # It waits for its enclave, which may be deep in a derivation and leaves with it.
             self._process.kill()
             self._process.wait()
+            runtime.sweep()
 
     def keep(self) -> None:
         """Let the process live on: the volume is open."""
