@@ -66,10 +66,12 @@ def _back() -> Iterator[str]:
 
 
 def errors(kind: type[StrongroomError] = StrongroomError) -> list[type[StrongroomError]]:
-    """Return all classes of errors below the base, which itself is never raised."""
+    """Return all classes of the tree below its base, which itself is never raised."""
     found: list[type[StrongroomError]] = []
     for child in kind.__subclasses__():
-        found += [child, *errors(child)]
+        # Other modules have subclasses of their own, which share the exit code of their parent.
+        if child.__module__ == StrongroomError.__module__:
+            found += [child, *errors(child)]
     return found
 
 
