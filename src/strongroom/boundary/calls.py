@@ -23,6 +23,12 @@ MAX_TEXT_BYTES: Final = 1024
 MAX_SECRET_BYTES: Final = 64 * 1024
 """Longest passphrase, as :data:`strongroom._core.MAX_PASSPHRASE_BYTES`."""
 
+INFO_PREFIX: Final = b"strongroom/1 "
+"""Start of the HPKE ``info`` of every sealed message; the purpose follows."""
+
+RECOVERY_INFO: Final = INFO_PREFIX + b"recovery key"
+"""The HPKE ``info`` of a recovery key on its way to the client."""
+
 Text = Annotated[str, Size(0, MAX_TEXT_BYTES)]
 Name = Annotated[str, Size(1, 64)]
 Uuid = Annotated[str, Size(0, 40)]

@@ -9,14 +9,17 @@ from collections import OrderedDict
 from typing import Final
 
 from strongroom._core import HpkeReceiver, Secret
-from strongroom.boundary.calls import Purpose, Sealed, SealedReply
+from strongroom.boundary.calls import (
+    INFO_PREFIX,
+    RECOVERY_INFO,
+    Purpose,
+    Sealed,
+    SealedReply,
+)
 from strongroom.errors import BoundaryError, FormatError
 
 MAX_PENDING: Final = 8
 """Most keys that wait for their message; asking for more forgets the oldest."""
-
-INFO_PREFIX: Final = b"strongroom/1 "
-RECOVERY_INFO: Final = INFO_PREFIX + b"recovery key"
 
 
 class Recipients:

@@ -2,9 +2,7 @@
 """Passphrases on their way to the enclave: sealed before any host process carries them."""
 
 from strongroom._core import HpkeReceiver, Secret
-from strongroom.boundary.calls import Purpose, Sealed, SealedReply
-
-INFO_PREFIX = b"strongroom/1 "
+from strongroom.boundary.calls import INFO_PREFIX, RECOVERY_INFO, Purpose, Sealed, SealedReply
 
 
 def seal(passphrase: Secret, public_key: bytes, purpose: Purpose) -> Sealed:
@@ -40,7 +38,7 @@ class RecoveryKeyReceiver:
         self._receiver.open_to_fd(
             reply.encapsulated_key,
             reply.ciphertext,
-            info=INFO_PREFIX + b"recovery key",
+            info=RECOVERY_INFO,
             aad=self.public_key,
             fd=self._output_fd,
         )

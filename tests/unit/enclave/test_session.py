@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from strongroom._core import HpkeReceiver
 from strongroom.boundary import calls
-from strongroom.boundary.calls import Call, KdfParameters, Purpose, Sealed
+from strongroom.boundary.calls import RECOVERY_INFO, Call, KdfParameters, Purpose, Sealed
 from strongroom.boundary.channel import Received
 from strongroom.boundary.schema import encode_message
-from strongroom.enclave.recipients import RECOVERY_INFO
 from strongroom.enclave.session import Session
 from strongroom.errors import (
     BoundaryError,

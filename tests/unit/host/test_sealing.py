@@ -2,11 +2,12 @@
 """Passphrases leave the client sealed, and are erased there whatever happens."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from strongroom._core import HpkeReceiver, Secret
-from strongroom.boundary.calls import SealedReply
+from strongroom.boundary.calls import INFO_PREFIX, RECOVERY_INFO, SealedReply
 from strongroom.enclave import recipients
 from strongroom.errors import FormatError
 from strongroom.host import sealing
@@ -14,9 +15,12 @@ from strongroom.host import sealing
 pytestmark = pytest.mark.unit
 
 
-def test_both_sides_agree_on_the_prefix() -> None:
-    assert sealing.INFO_PREFIX == recipients.INFO_PREFIX
-    assert sealing.INFO_PREFIX + b"recovery key" == recipients.RECOVERY_INFO
+def test_what_is_authenticated_is_what_the_specification_says() -> None:
+    assert INFO_PREFIX == b"strongroom/1 "
+    assert RECOVERY_INFO == b"strongroom/1 recovery key"
+    specification = (Path(__file__).parents[3] / "spec" / "boundary.md").read_text()
+    assert f'"{RECOVERY_INFO.decode()}"' in specification
+    assert f'info = "{INFO_PREFIX.decode()}"' in specification
 
 
 def test_a_sealed_passphrase_is_erased_here() -> None:

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from strongroom import _core
+from strongroom.boundary.calls import INFO_PREFIX
 from strongroom.errors import FormatError
-from strongroom.host.sealing import INFO_PREFIX
 from tests.hostile.boundary.evil import secret
 
 pytestmark = pytest.mark.vectors
