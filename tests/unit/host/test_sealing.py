@@ -60,7 +60,7 @@ def test_a_reply_that_was_changed_delivers_nothing() -> None:
     try:
         receiver = sealing.RecoveryKeyReceiver(writer)
         reply = recipients.seal_recovery_key(Secret.random_recovery_key(), receiver.public_key)
-        changed = SealedReply(reply.encapsulated_key, reply.ciphertext[:-1] + b"\0")
+        changed = SealedReply(reply.encapsulated_key, _with_last_bit_flipped(reply.ciphertext))
         with pytest.raises(FormatError):
             receiver.deliver(changed)
         with pytest.raises(BlockingIOError):
@@ -68,3 +68,7 @@ def test_a_reply_that_was_changed_delivers_nothing() -> None:
     finally:
         os.close(reader)
         os.close(writer)
+
+
+def _with_last_bit_flipped(data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1])
