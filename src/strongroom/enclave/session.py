@@ -98,12 +98,15 @@ class Session:
         """Stop serving and erase every key, also after a violation. Never raises."""
         self.ended = True
         self._recipients.erase()
-        if self._server is not None:
-            self._server.stop()
-            self._server = None
+        self._stop_serving()
         if self._volume is not None:
             self._volume.close()
             self._volume = None
+
+    def _stop_serving(self) -> None:
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
 
     def _describe(self) -> calls.Description:
         return calls.Description(
@@ -240,9 +243,7 @@ class Session:
 
     def _shutdown(self) -> calls.Done:
         self.ended = True
-        if self._server is not None:
-            self._server.stop()
-            self._server = None
+        self._stop_serving()
         if self._volume is not None:
             self._volume.flush()
         return calls.Done()
