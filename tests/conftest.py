@@ -3,11 +3,21 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.harness import Operator
+
+
+def pytest_configure() -> None:
+    """Undo what ``nohup`` and ``&`` do: they start programs with signals ignored, for good.
+
+    Strongroom honours that, so tests started in the background would test something else.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def in_ci() -> bool:
