@@ -21,18 +21,29 @@ __all__ = [
     "cipher_backend",
     "confine",
     "die_with_parent",
+    "ed25519_public_key",
+    "ed25519_sign",
+    "ed25519_verifies",
     "enter_namespaces",
     "hkdf_sha256",
+    "hmac_sha256",
+    "hmac_sha256_matches",
     "keyslot_open",
     "keyslot_seal",
     "pbkdf2",
+    "read_secret_exactly",
     "read_secret_file",
     "read_secret_line",
+    "seal_parameters",
+    "seal_secret",
     "secret_memory",
     "selftest",
     "serve_nbd_connection",
+    "unseal_parameters",
+    "unseal_secret",
     "volume_key_digest",
     "volume_key_matches",
+    "write_random_secret",
 ]
 
 MAX_PASSPHRASE_BYTES: Final[int]
@@ -68,6 +79,15 @@ class Secret:
     def erase(self) -> None:
         """Overwrite the bytes and release them. Doing it twice is allowed."""
 
+    def base64(self) -> Secret:
+        """Return the bytes as text: the standard alphabet, padded, no newline.
+
+        Four characters for every three bytes begun. Takes the same steps for all secrets of one
+        length, and reads no table at a place that depends on the bytes.
+
+        Spec: RFC 4648, 4.
+        """
+
     def seal_to(self, public_key: bytes, *, info: bytes, aad: bytes) -> tuple[bytes, bytes]:
         """Encrypt the bytes to an HPKE public key.
 
@@ -98,6 +118,28 @@ def read_secret_line(fd: int) -> Secret:
     Raises:
         PassphraseInputError: End of file before a newline with nothing read, or too long.
         EmptyPassphraseError: The line is empty.
+    """
+
+def read_secret_exactly(fd: int, length_bytes: int) -> Secret:
+    """Read 1 to 65536 bytes from the current offset, and none beyond; no newline is dropped.
+
+    The bytes go from the kernel straight into secret memory. Releases the GIL.
+
+    Raises:
+        PassphraseInputError: Reading failed, or the input ended before ``length_bytes`` came.
+        LimitError: Another length was asked for.
+    """
+
+def write_random_secret(fd: int, length_bytes: int) -> None:
+    """Write 1 to 4096 fresh random bytes, made in secret memory and kept nowhere else.
+
+    Not durable, and on an error some of the bytes may be written: syncing, and putting a whole file
+    in its place, are the caller's. Releases the GIL.
+
+    Raises:
+        LimitError: Another length was asked for.
+        NoSpaceError: The disk or the quota is full.
+        PlatformError: Writing failed otherwise.
     """
 
 @final
@@ -174,6 +216,104 @@ def hkdf_sha256(shares: Sequence[Secret], *, salt: bytes, info: bytes, length_by
     """Combine shares into one key: HKDF-SHA256 over each share behind its 8-byte big-endian length.
 
     Spec: RFC 5869.
+    """
+
+def hmac_sha256(key: Secret, message: bytes) -> bytes:
+    """Return the HMAC-SHA256 of a message, 32 bytes. The key is 1 to 65536 bytes long.
+
+    HMAC pads short keys with zeros and hashes those over 64 bytes: use keys of one length.
+
+    Raises:
+        LimitError: The key is empty or longer.
+
+    Spec: RFC 2104; FIPS 198-1.
+    """
+
+def hmac_sha256_matches(key: Secret, message: bytes, code: bytes) -> bool:
+    """Tell in constant time whether a code is the message's; False for a code of another length.
+
+    The right code does not become a Python object.
+
+    Raises:
+        LimitError: As :func:`hmac_sha256`.
+
+    Spec: RFC 2104; FIPS 198-1.
+    """
+
+def seal_secret(secret: Secret, key: Secret, *, aad: bytes) -> bytes:
+    """Seal a secret of 65536 bytes at most under a key of 16 to 512 bytes.
+
+    The blob is the byte ``01``, a random salt of 32 bytes, the ciphertext, as long as the secret,
+    and a tag of 16 bytes. Its own key, 32 bytes, is HKDF-SHA256 of the key's bytes with that salt
+    and the info ``strongroom/1 sealed secret``; the cipher is ChaCha20-Poly1305 with the nonce
+    zero, as no two blobs share a key. ``aad`` is authenticated, not part of the blob, and says
+    where the blob belongs. The length of the secret is not hidden, and neither is that a blob is
+    an older one: who can write where blobs are kept can put back any earlier blob of one place.
+
+    Raises:
+        LimitError: The secret is too long, or the key is of another length.
+
+    Spec: RFC 5869; RFC 8439, 2.8.
+    """
+
+def unseal_secret(blob: bytes, key: Secret, *, aad: bytes) -> Secret:
+    """Open what :func:`seal_secret` made with this key and ``aad``.
+
+    Raises:
+        SealedBlobError: Any bit of the blob was changed, or it was sealed under another key or
+            ``aad``, or by :func:`seal_parameters`; which of these cannot be told.
+        LimitError: The key is not 16 to 512 bytes long.
+
+    Spec: RFC 5869; RFC 8439, 2.8.
+    """
+
+def seal_parameters(parameters: bytes, key: Secret, *, aad: bytes) -> bytes:
+    """Seal bytes that the host must not see or choose but that are no key: 65536 at most.
+
+    As :func:`seal_secret`, with the info ``strongroom/1 sealed parameters``: neither kind of blob
+    opens as the other, so no secret can be had as ``bytes``.
+
+    Raises:
+        LimitError: As :func:`seal_secret`.
+
+    Spec: RFC 5869; RFC 8439, 2.8.
+    """
+
+def unseal_parameters(blob: bytes, key: Secret, *, aad: bytes) -> bytes:
+    """Open what :func:`seal_parameters` made with this key and ``aad``.
+
+    Raises:
+        SealedBlobError: As :func:`unseal_secret`; :func:`seal_secret` made it, for instance.
+        LimitError: The key is not 16 to 512 bytes long.
+
+    Spec: RFC 5869; RFC 8439, 2.8.
+    """
+
+def ed25519_public_key(seed: Secret) -> bytes:
+    """Return the public key, 32 bytes, of a seed, which RFC 8032 calls the private key.
+
+    Raises:
+        LimitError: The seed is not 32 bytes long.
+
+    Spec: RFC 8032, 5.1.5.
+    """
+
+def ed25519_sign(seed: Secret, message: bytes) -> bytes:
+    """Return the signature of a message, 64 bytes; the same seed and message give the same.
+
+    Raises:
+        LimitError: The seed is not 32 bytes long.
+
+    Spec: RFC 8032, 5.1.6.
+    """
+
+def ed25519_verifies(public_key: bytes, message: bytes, signature: bytes) -> bool:
+    """Tell whether the holder of a key's seed signed a message.
+
+    Strict: without the cofactor, and False for a key or point of small order, for which one
+    signature fits many messages. False too for another length or encoding.
+
+    Spec: RFC 8032, 5.1.7.
     """
 
 def volume_key_digest(

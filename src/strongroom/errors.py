@@ -146,6 +146,20 @@ class RollbackError(FormatError):
     summary = "refused an older or foreign header"
 
 
+class HeaderTamperedError(FormatError):
+    """An authenticated header does not match its authentication codes."""
+
+    exit_code = 21
+    summary = "the header was tampered with"
+
+
+class HeaderChangedError(FormatError):
+    """Another program changed an authenticated header in a way that an operator may accept."""
+
+    exit_code = 22
+    summary = "another program changed the header"
+
+
 # --- the secret -----------------------------------------------------------------------------------
 
 
@@ -175,6 +189,27 @@ class PassphraseInputError(SecretError):
 
     exit_code = 33
     summary = "the passphrase could not be read"
+
+
+class EnclaveFactorError(SecretError):
+    """The volume is sealed to another enclave: another machine, signer or measurement."""
+
+    exit_code = 34
+    summary = "the enclave factor failed: sealed to another enclave"
+
+
+class SecurityVersionError(SecretError):
+    """The volume is sealed to a security version that this enclave cannot or may not use."""
+
+    exit_code = 35
+    summary = "the enclave factor failed: wrong security version"
+
+
+class SealedBlobError(SecretError):
+    """A sealed blob does not open: it is damaged, was changed, or belongs elsewhere."""
+
+    exit_code = 36
+    summary = "a sealed blob was changed or belongs elsewhere"
 
 
 # --- the target and the machine -------------------------------------------------------------------
@@ -286,6 +321,30 @@ class EnclaveGoneError(BoundaryError):
 
     exit_code = 61
     summary = "the enclave ended unexpectedly"
+
+
+# --- who the enclave is ---------------------------------------------------------------------------
+
+
+class IdentityError(StrongroomError):
+    """The enclave is not the one that was expected."""
+
+    exit_code = 70
+    summary = "the enclave is not the one that was expected"
+
+
+class ReportError(IdentityError):
+    """An enclave's report is malformed, of another platform or start, or not about this message."""
+
+    exit_code = 71
+    summary = "an enclave's report is not genuine"
+
+
+class TeeError(IdentityError):
+    """The TEE provider cannot say who this enclave is, or lacks its state."""
+
+    exit_code = 72
+    summary = "the TEE provider does not work here"
 
 
 class CancelledError(StrongroomError):

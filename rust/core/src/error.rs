@@ -45,6 +45,10 @@ pub enum Error {
     PassphraseTooLong,
     /// Reading a passphrase failed (`PassphraseInputError`).
     PassphraseInput(io::Error),
+    /// The input ended before a secret of a given length was whole (`PassphraseInputError`).
+    InputTooShort,
+    /// A sealed blob does not open (`SealedBlobError`).
+    SealedBlob,
     /// The machine did not give what was needed (`PlatformError`).
     Platform {
         /// What was tried, such as `allocating secret memory`.
@@ -101,6 +105,10 @@ impl fmt::Display for Error {
                 crate::MAX_PASSPHRASE_BYTES
             ),
             Self::PassphraseInput(source) => write!(f, "cannot read the passphrase: {source}"),
+            Self::InputTooShort => f.write_str("the input ended before the secret was whole"),
+            Self::SealedBlob => f.write_str(
+                "the sealed blob was changed, or belongs to another key, purpose or context",
+            ),
             Self::Platform { doing, source } => write!(f, "{doing} failed: {source}"),
         }
     }

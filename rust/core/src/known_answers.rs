@@ -196,6 +196,122 @@ pub(crate) const HPKE: Hpke = Hpke {
     plaintext: "4265617574792069732074727574682c20747275746820626561757479",
 };
 
+/// One HMAC-SHA256.
+pub(crate) struct Hmac {
+    pub(crate) key: &'static str,
+    pub(crate) message: &'static str,
+    pub(crate) code: &'static str,
+}
+
+/// RFC 4231, 4.2 to 4.5, 4.7 and 4.8.
+pub(crate) const HMAC: &[Hmac] = &[
+    Hmac {
+        key: "0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b",
+        message: "4869205468657265",
+        code: "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
+    },
+    Hmac {
+        key: "4a656665",
+        message: "7768617420646f2079612077616e7420666f72206e6f7468696e673f",
+        code: "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+    },
+    Hmac {
+        key: "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        message: "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd\
+                  dddddddddddddddddddd",
+        code: "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe",
+    },
+    Hmac {
+        key: "0102030405060708090a0b0c0d0e0f10111213141516171819",
+        message: "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd\
+                  cdcdcdcdcdcdcdcdcdcd",
+        code: "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b",
+    },
+    Hmac {
+        key: "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
+              aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
+              aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
+              aaaaaaaaaaaaaaaaaaaaaa",
+        message: "54657374205573696e67204c6172676572205468616e20426c6f636b2d53697a65204b6579202d20\
+                  48617368204b6579204669727374",
+        code: "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54",
+    },
+    Hmac {
+        key: "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
+              aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
+              aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
+              aaaaaaaaaaaaaaaaaaaaaa",
+        message: "5468697320697320612074657374207573696e672061206c6172676572207468616e20626c6f636b\
+                  2d73697a65206b657920616e642061206c6172676572207468616e20626c6f636b2d73697a652064\
+                  6174612e20546865206b6579206e6565647320746f20626520686173686564206265666f72652062\
+                  65696e6720757365642062792074686520484d414320616c676f726974686d2e",
+        code: "9b09ffa71b942fcb27635fbcd5b0e944bfdc63644f0713938a7f51535c3a35e2",
+    },
+];
+
+/// One Ed25519 signature.
+pub(crate) struct Ed25519 {
+    pub(crate) seed: &'static str,
+    pub(crate) public_key: &'static str,
+    pub(crate) message: &'static str,
+    pub(crate) signature: &'static str,
+}
+
+/// RFC 8032, 7.1: tests 1, 2, 3 and SHA(abc).
+pub(crate) const ED25519: &[Ed25519] = &[
+    Ed25519 {
+        seed: "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+        public_key: "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+        message: "",
+        signature: "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bac\
+                    c61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b",
+    },
+    Ed25519 {
+        seed: "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
+        public_key: "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+        message: "72",
+        signature: "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e\
+                    458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00",
+    },
+    Ed25519 {
+        seed: "c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7",
+        public_key: "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025",
+        message: "af82",
+        signature: "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290\
+                    ae67f760984dc6594a7c15e9716ed28dc027beceea1ec40a",
+    },
+    Ed25519 {
+        seed: "833fe62409237b9d62ec77587520911e9a759cec1d19755b7da901b96dca3d42",
+        public_key: "ec172b93ad5e563bf4932c70e1245034c35467ef2efd4d64ebf819683467e2bf",
+        message: "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a2192992a274fc1a8\
+                  36ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f",
+        signature: "dc2a4459e7369633a52b1bf277839a00201009a3efbf3ecb69bea2186c26b58909351fc9ac90b3ec\
+                    fdfbc7c66431e0303dca179c138ac17ad9bef1177331a704",
+    },
+];
+
+/// One content in a blob of either purpose.
+pub(crate) struct Sealed {
+    pub(crate) key: &'static str,
+    pub(crate) aad: &'static str,
+    pub(crate) content: &'static str,
+    pub(crate) secret_blob: &'static str,
+    pub(crate) parameters_blob: &'static str,
+}
+
+/// Made with `testdata/generate_known_answers.py`.
+pub(crate) const SEALED: Sealed = Sealed {
+    key: "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+    aad: "636f6e74657874",
+    content: "404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f",
+    secret_blob: "01808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9fef3e376b016ff2\
+                  fd4802d6f529e24a642a05faff95732f8d53b94b3b2fc9a77c74790d74ac837a1d5130160172a280\
+                  5e",
+    parameters_blob: "01808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f47b7f06374e17a\
+                      a304c45d040126f3d1b1486a88c8a5f0d891f86e7c27ac29797f2e24f0b4628170392d294d8b84ba\
+                      c5",
+};
+
 /// Bytes in which no two stripes are alike: the low bytes of `n + n / 256`.
 pub(crate) fn counting_bytes(length: usize) -> Vec<u8> {
     (0..length)

@@ -4,6 +4,7 @@
 //! Everything that touches a key runs on a stack in secret memory and leaves nothing behind.
 
 mod af;
+mod base64;
 pub mod cipher;
 pub mod digest;
 mod error;
@@ -11,10 +12,13 @@ pub mod hpke;
 pub mod kdf;
 pub mod keyslot;
 mod known_answers;
+pub mod mac;
 mod passphrase;
 mod recovery;
+pub mod sealing;
 mod secret;
 mod selftest;
+pub mod signature;
 
 pub use error::{Error, Result};
 pub use secret::Secret;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Passphrases from file descriptors, straight from the kernel into secret memory, and back.
+//! Secrets from file descriptors, straight from the kernel into secret memory, and back.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -64,6 +64,38 @@ impl Secret {
         exact_copy(&buffer, length)
     }
 
+    /// Reads `length` bytes, 1 to [`MAX_PASSPHRASE_BYTES`], from the current offset and none beyond;
+    /// a newline is a byte like any other.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] for another length, [`Error::InputTooShort`] if fewer bytes come,
+    /// [`Error::PassphraseInput`] if reading fails, [`Error::Platform`] without secret memory.
+    pub fn read_exactly(fd: BorrowedFd<'_>, length: usize) -> Result<Self> {
+        Error::check_limit(
+            "the length of a secret in bytes",
+            length as u64,
+            1..=MAX_PASSPHRASE_BYTES as u64,
+        )?;
+        let mut secret = Self::zeroed(length)?;
+        let mut rest = secret.bytes_mut();
+        while !rest.is_empty() {
+            let count = read_some(fd, rest)?;
+            if count == 0 {
+                return Err(Error::InputTooShort);
+            }
+            rest = &mut rest[count..];
+        }
+        Ok(secret)
+    }
+
+    /// Writes `length` fresh random bytes, 1 to 4096, which are nowhere else.
+    ///
+    /// # Errors
+    /// As [`Secret::random`], and [`Error::Platform`] if writing fails.
+    pub fn write_random(fd: BorrowedFd<'_>, length: usize) -> Result<()> {
+        write_all(fd, Self::random(length)?.bytes())
+    }
+
     /// Writes the bytes and a newline.
     pub(crate) fn write_line_to_fd(&self, fd: BorrowedFd<'_>) -> Result<()> {
         let mut line = Self::zeroed(self.len() + 1)?;
@@ -72,16 +104,7 @@ impl Secret {
             line.bytes_mut()[self.len()] = b'\n';
             Ok(())
         })?;
-        let mut rest = line.bytes();
-        while !rest.is_empty() {
-            match write(fd, rest) {
-                Ok(count) if count > 0 => rest = &rest[count..],
-                Ok(_) => return Err(write_failed(io::ErrorKind::WriteZero.into())),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(write_failed(error.into())),
-            }
-        }
-        Ok(())
+        write_all(fd, line.bytes())
     }
 }
 
@@ -93,6 +116,18 @@ fn read_some(fd: BorrowedFd<'_>, room: &mut [u8]) -> Result<usize> {
             Err(error) => return Err(Error::PassphraseInput(error.into())),
         }
     }
+}
+
+fn write_all(fd: BorrowedFd<'_>, mut rest: &[u8]) -> Result<()> {
+    while !rest.is_empty() {
+        match write(fd, rest) {
+            Ok(count) if count > 0 => rest = &rest[count..],
+            Ok(_) => return Err(write_failed(io::ErrorKind::WriteZero.into())),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(write_failed(error.into())),
+        }
+    }
+    Ok(())
 }
 
 /// Copies the passphrase out of the large buffer, which goes back to the arena.
@@ -187,6 +222,56 @@ mod tests {
         let (_reader, writer) = io::pipe().unwrap();
         let result = Secret::read_file(writer.as_fd());
         assert!(matches!(result, Err(Error::PassphraseInput(_))));
+    }
+
+    #[test]
+    fn an_exact_length_takes_every_byte_and_no_more() {
+        let pipe = pipe_with(b"one\ntwo\nend");
+        let exactly = |length| Secret::read_exactly(pipe.as_fd(), length);
+        assert_eq!(exactly(4).unwrap().bytes(), b"one\n");
+        assert_eq!(exactly(5).unwrap().bytes(), b"two\ne");
+        assert!(matches!(exactly(3), Err(Error::InputTooShort)));
+        assert!(matches!(exactly(1), Err(Error::InputTooShort)));
+        assert!(matches!(exactly(0), Err(Error::Limit { .. })));
+        let too_long = exactly(MAX_PASSPHRASE_BYTES + 1);
+        assert!(matches!(too_long, Err(Error::Limit { .. })));
+        let (_reader, writer) = io::pipe().unwrap();
+        let unreadable = Secret::read_exactly(writer.as_fd(), 1);
+        assert!(matches!(unreadable, Err(Error::PassphraseInput(_))));
+    }
+
+    #[test]
+    fn an_exact_length_may_come_in_pieces() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let sender = std::thread::spawn(move || {
+            for byte in 0..32 {
+                writer.write_all(&[byte]).unwrap();
+            }
+        });
+        let secret = Secret::read_exactly(reader.as_fd(), 32).unwrap();
+        sender.join().unwrap();
+        assert_eq!(secret.bytes(), (0..32).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn written_random_bytes_are_as_many_as_asked_for_and_fresh() {
+        let written = || {
+            let (reader, writer) = io::pipe().unwrap();
+            Secret::write_random(writer.as_fd(), 32).unwrap();
+            drop(writer);
+            let secret = Secret::read_exactly(reader.as_fd(), 32).unwrap();
+            let end = Secret::read_exactly(reader.as_fd(), 1);
+            assert!(matches!(end, Err(Error::InputTooShort)));
+            secret
+        };
+        let one = written();
+        assert!(!one.equals(&written()));
+        assert_ne!(one.bytes(), [0; 32]);
+        let (reader, writer) = io::pipe().unwrap();
+        let refused = Secret::write_random(writer.as_fd(), 0);
+        assert!(matches!(refused, Err(Error::Limit { .. })));
+        let refused = Secret::write_random(reader.as_fd(), 32);
+        assert!(matches!(refused, Err(Error::Platform { .. })));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::hpke::Receiver;
 use crate::kdf::{self, Argon2, Variant};
 use crate::known_answers::{self as known, unhex};
 use crate::secret::shielded;
-use crate::{Result, Secret, af};
+use crate::{Result, Secret, af, mac, sealing, signature};
 
 /// Computes every algorithm of this crate on known inputs and returns a name and whether it passed.
 ///
@@ -40,6 +40,9 @@ pub fn selftest() -> Vec<(String, bool)> {
         report(name, anti_forensic(case));
     }
     report("hpke x25519 chacha20poly1305".to_owned(), hpke_open());
+    report("hmac-sha256".to_owned(), hmac());
+    report("sealed chacha20poly1305".to_owned(), unseal());
+    report("ed25519".to_owned(), ed25519());
     results
 }
 
@@ -180,6 +183,30 @@ fn hpke_open() -> Result<bool> {
     )?;
     let key_matches = receiver.public_key()[..] == unhex(case.public_key);
     Ok(key_matches && opened.bytes() == unhex(case.plaintext))
+}
+
+fn hmac() -> Result<bool> {
+    let case = &known::HMAC[0];
+    let key = Secret::copy_of(&unhex(case.key))?;
+    mac::hmac_sha256_matches(&key, &unhex(case.message), &unhex(case.code))
+}
+
+fn unseal() -> Result<bool> {
+    let case = &known::SEALED;
+    let (key, aad) = (Secret::copy_of(&unhex(case.key))?, unhex(case.aad));
+    let content = unhex(case.content);
+    let secret = sealing::unseal_secret(&unhex(case.secret_blob), &key, &aad)?;
+    let parameters = sealing::unseal_parameters(&unhex(case.parameters_blob), &key, &aad)?;
+    Ok(secret.bytes() == content && parameters == content)
+}
+
+fn ed25519() -> Result<bool> {
+    let case = &known::ED25519[2];
+    let (seed, message) = (Secret::copy_of(&unhex(case.seed))?, unhex(case.message));
+    let (public_key, signature) = (unhex(case.public_key), unhex(case.signature));
+    let keyed = signature::public_key(&seed)?[..] == public_key;
+    let signed = signature::sign(&seed, &message)?[..] == signature;
+    Ok(keyed && signed && signature::verifies(&public_key, &message, &signature))
 }
 
 #[cfg(test)]

@@ -3,12 +3,17 @@
 
 The anti-forensic merge is written here a second time, from the LUKS1 on-disk format 1.2.3, section
 2.4, on Python's ``hashlib``; PBKDF2 is Python's; Argon2 is the reference implementation's, through
-its command ``argon2``. Run it with Python 3.11 or later and Debian's package ``argon2``.
+its command ``argon2``; sealed blobs are made with the package ``cryptography``. Run it with Python
+3.11 or later, that package, and Debian's package ``argon2``.
 """
 
 import hashlib
 import subprocess
 from typing import Final
+
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 ANTI_FORENSIC: Final = (
     ("sha1", 32, 3),
@@ -66,6 +71,15 @@ def argon2(variant: str, iterations: int, memory_kib: int, lanes: int, length: i
     return result.stdout.decode().strip()
 
 
+def sealed(purpose: str) -> bytes:
+    """Return a blob with the content 40 to 5f, key 00 to 1f, salt 80 to 9f and aad ``context``."""
+    salt = bytes(range(0x80, 0xA0))
+    info = b"strongroom/1 sealed " + purpose.encode()
+    key = HKDF(algorithm=SHA256(), length=32, salt=salt, info=info).derive(bytes(range(32)))
+    content = bytes(range(0x40, 0x60))
+    return b"\x01" + salt + ChaCha20Poly1305(key).encrypt(bytes(12), content, b"context")
+
+
 def main() -> None:
     """Print one line for each known answer."""
     for hash_name, key_bytes, stripes in ANTI_FORENSIC:
@@ -76,6 +90,8 @@ def main() -> None:
     for hash_name in ("sha1", "sha224", "sha256", "sha384", "sha512"):
         key = hashlib.pbkdf2_hmac(hash_name, b"password", b"somesalt", 1000, 80)
         print("pbkdf2", hash_name, 1000, key.hex())
+    for purpose in ("secret", "parameters"):
+        print("sealed", purpose, sealed(purpose).hex())
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import_exception!(strongroom.errors, NoPermissionError);
 import_exception!(strongroom.errors, NoSpaceError);
 import_exception!(strongroom.errors, PassphraseInputError);
 import_exception!(strongroom.errors, PlatformError);
+import_exception!(strongroom.errors, SealedBlobError);
 import_exception!(strongroom.errors, TruncatedError);
 import_exception!(strongroom.errors, UnsupportedCipherError);
 
@@ -30,9 +31,11 @@ pub(crate) fn from_core(error: Error) -> PyErr {
         Error::Bounds(_) => BoundsError::new_err(text),
         Error::Limit { .. } => LimitError::new_err(text),
         Error::EmptyPassphrase => EmptyPassphraseError::new_err(text),
-        Error::EndOfInput | Error::PassphraseTooLong | Error::PassphraseInput(_) => {
-            PassphraseInputError::new_err(text)
-        }
+        Error::EndOfInput
+        | Error::InputTooShort
+        | Error::PassphraseTooLong
+        | Error::PassphraseInput(_) => PassphraseInputError::new_err(text),
+        Error::SealedBlob => SealedBlobError::new_err(text),
         Error::Platform { ref source, .. }
             if matches!(
                 source.kind(),

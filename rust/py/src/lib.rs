@@ -12,10 +12,12 @@
 
 use pyo3::prelude::*;
 
+mod authentication;
 mod confinement;
 mod errors;
 mod hpke;
 mod keys;
+mod sealing;
 mod secret;
 mod volume;
 
@@ -24,6 +26,10 @@ mod volume;
 mod core_module {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use super::authentication::{
+        ed25519_public_key, ed25519_sign, ed25519_verifies, hmac_sha256, hmac_sha256_matches,
+    };
     #[pymodule_export]
     use super::confinement::{
         Measure, adopt_orphans, confine, die_with_parent, enter_namespaces, secret_memory,
@@ -36,7 +42,11 @@ mod core_module {
         volume_key_digest, volume_key_matches,
     };
     #[pymodule_export]
-    use super::secret::{Secret, read_secret_file, read_secret_line};
+    use super::sealing::{seal_parameters, seal_secret, unseal_parameters, unseal_secret};
+    #[pymodule_export]
+    use super::secret::{
+        Secret, read_secret_exactly, read_secret_file, read_secret_line, write_random_secret,
+    };
     #[pymodule_export]
     use super::volume::{NbdServer, Volume, serve_nbd_connection};
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The opaque handle: bytes that Python cannot see.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
@@ -63,6 +63,10 @@ impl Secret {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    fn base64(&self) -> PyResult<Self> {
+        self.share()?.base64().map(Self::new).map_err(from_core)
+    }
+
     #[pyo3(signature = (public_key, *, info, aad))]
     fn seal_to<'py>(
         &self,
@@ -97,16 +101,31 @@ pub(crate) fn read_secret_line(py: Python<'_>, fd: i32) -> PyResult<Secret> {
     read_from(py, fd, CoreSecret::read_line)
 }
 
+/// Reads a secret of a known length.
+#[pyfunction]
+pub(crate) fn read_secret_exactly(
+    py: Python<'_>,
+    fd: i32,
+    length_bytes: usize,
+) -> PyResult<Secret> {
+    read_from(py, fd, |fd| CoreSecret::read_exactly(fd, length_bytes))
+}
+
+/// Writes fresh random bytes.
+#[pyfunction]
+pub(crate) fn write_random_secret(py: Python<'_>, fd: i32, length_bytes: usize) -> PyResult<()> {
+    let owned = own_fd(fd)?;
+    py.detach(|| CoreSecret::write_random(owned.as_fd(), length_bytes))
+        .map_err(from_core)
+}
+
 fn read_from(
     py: Python<'_>,
     fd: i32,
-    read: fn(BorrowedFd<'_>) -> strongroom_core::Result<CoreSecret>,
+    read: impl FnOnce(BorrowedFd<'_>) -> strongroom_core::Result<CoreSecret> + Send,
 ) -> PyResult<Secret> {
     let owned = own_fd(fd)?;
-    py.detach(|| {
-        use std::os::fd::AsFd;
-        read(owned.as_fd())
-    })
-    .map(Secret::new)
-    .map_err(from_core)
+    py.detach(|| read(owned.as_fd()))
+        .map(Secret::new)
+        .map_err(from_core)
 }
