@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``process`` provider: an enclave that is an ordinary process, held apart by the kernel.
+
+No hardware stands behind it, so it always says ``simulated``: whoever is root on this machine can
+read the platform's root secret and be any enclave. What it gives is the same handling as under a
+real TEE, and volumes that do not open on another machine or with another program.
+"""
+
+import hashlib
+from pathlib import Path
+
+from strongroom.tee.identity import Identity, VerifiedReport
+from strongroom.tee.process import measure, platform, report
+from strongroom.tee.process.provider import ProcessTee
+from strongroom.tee.process.signature import signed_identity
+from strongroom.tee.process.store import Store
+
+__all__ = ["start", "verify_report"]
+
+
+def start(state: Path) -> ProcessTee:
+    """Measure this process, find who signed for it, and read the platform's root secret.
+
+    All files are read here, and the machine's own are made here at the first start.
+
+    Raises:
+        TeeError: A file cannot be measured, or one of the state directory is not as it must be.
+        PlatformError: The state directory cannot be written.
+    """
+    measurement = measure.this_process()
+    boot = platform.boot_id()
+    with Store(state, create=True) as store:
+        signed = signed_identity(store, measurement)
+        root = platform.root_secret(store, create=True)
+    identity = Identity(
+        tee="process",
+        simulated=True,
+        measurement=measurement,
+        signer=hashlib.sha256(signed.public_key).digest(),
+        product_id=signed.product_id,
+        security_version=signed.security_version,
+        debug=platform.is_debugged(),
+    )
+    return ProcessTee(identity, root, boot)
+
+
+def verify_report(unverified: bytes, state: Path) -> VerifiedReport:
+    """Check a report with the root secret of ``state``, as its enclave would.
+
+    Raises:
+        ReportError: It is malformed, or not of this platform and boot.
+        TeeError: There is no root secret here, or it may not be read.
+    """
+    boot = platform.boot_id()
+    with Store(state, create=False) as store:
+        root = platform.root_secret(store, create=False)
+    key = platform.report_key(root, boot)
+    root.erase()
+    try:
+        return report.verify(unverified, key)
+    finally:
+        key.erase()

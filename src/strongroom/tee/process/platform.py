@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stands for the hardware: the machine's root secret, its boot, who watches."""
+
+import sys
+import uuid
+from pathlib import Path
+from typing import Final
+
+from strongroom._core import Secret, hkdf_sha256
+from strongroom.errors import TeeError
+from strongroom.tee.process.store import Store
+
+ROOT: Final = "root"
+REPORT_KEY_BYTES: Final = 32
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_REPORT_KEY_INFO: Final = b"strongroom/1 report key\0"
+
+
+def root_secret(store: Store, *, create: bool) -> Secret:
+    """Return the platform's root secret, 32 bytes.
+
+    Raises:
+        TeeError: There is none and none is to be made, or its file is not as it must be.
+        PlatformError: It could not be written.
+    """
+    root = store.secret(ROOT)
+    if root is None and create:
+        store.make_secret(ROOT)
+        root = store.secret(ROOT)
+    if root is None:
+        raise TeeError(
+            f"there is no {store.path / ROOT}",
+            hint="it is made by the first enclave that starts with this state directory",
+        )
+    return root
+
+
+def boot_id() -> bytes:
+    """Return what tells this boot of the kernel from every other, 16 bytes.
+
+    Raises:
+        TeeError: The kernel does not tell.
+    """
+    try:
+        return uuid.UUID(_BOOT_ID.read_text().strip()).bytes
+    except (OSError, ValueError) as err:
+        raise TeeError(f"cannot read {_BOOT_ID}", hint="mount /proc") from err
+
+
+def report_key(root: Secret, boot: bytes) -> Secret:
+    """Return the key of this boot's reports, 32 bytes: HKDF of the root, the boot in the info."""
+    info = _REPORT_KEY_INFO + boot
+    return hkdf_sha256([root], salt=b"", info=info, length_bytes=REPORT_KEY_BYTES)
+
+
+def is_debugged() -> bool:
+    """Tell whether this Python is a debug build, in development mode, traced or profiled."""
+    watched = sys.gettrace() is not None or sys.getprofile() is not None
+    return sys.flags.dev_mode or watched or hasattr(sys, "gettotalrefcount")

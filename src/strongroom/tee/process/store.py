@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The provider's files in the state directory, made atomically and read with distrust.
+
+::
+
+    STATE/process/                       0700
+        root                             0600  32 random bytes
+        signer                           0600  32 bytes, an Ed25519 seed
+        signatures/MEASUREMENT.json            signed identities, public
+"""
+
+import os
+import secrets
+import stat
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from strongroom._core import Secret, read_secret_exactly, write_random_secret
+from strongroom.errors import TeeError
+
+SECRET_BYTES: Final = 32
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Without O_NONBLOCK, a FIFO in the place of a file would hold us for ever.
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_MAKE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_ANY_OTHER: Final = stat.S_IRWXG | stat.S_IRWXO
+_OTHER_WRITES: Final = stat.S_IWGRP | stat.S_IWOTH
+
+
+class Store:
+    """The directory ``process`` of a state directory, held open. Use it in a ``with`` block."""
+
+    def __init__(self, state: Path, *, create: bool) -> None:
+        """Open it.
+
+        Raises:
+            TeeError: It is not there and not to be made, or others may change it.
+        """
+        self.path = state / "process"
+        try:
+            if create:
+                state.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self.path.mkdir(mode=0o700, exist_ok=True)
+                _sync_directory(state)
+            self._check_state(state)
+            self._fd = os.open(self.path, _DIRECTORY)
+        except OSError as err:
+            raise TeeError(
+                f"cannot use {self.path}: {err.strerror}",
+                hint="it is made by the first enclave that starts; STRONGROOM_STATE_DIR moves it",
+            ) from err
+        try:
+            self._check(os.fstat(self._fd), self.path, forbidden=_ANY_OTHER)
+        except TeeError:
+            os.close(self._fd)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._fd)
+
+    def secret(self, name: str) -> Secret | None:
+        """Return a secret of 32 bytes, or ``None`` where there is no such file.
+
+        Raises:
+            TeeError: It is of another size or owner, not a file, or others may read it.
+        """
+        fd = self._open(name, forbidden=_ANY_OTHER)
+        if fd is None:
+            return None
+        try:
+            size = os.fstat(fd).st_size
+            if size != SECRET_BYTES:
+                raise TeeError(
+                    f"{self.path / name} has {size} bytes instead of {SECRET_BYTES}",
+                    hint="put it back from a backup: another one is another machine's",
+                )
+            return read_secret_exactly(fd, SECRET_BYTES)
+        finally:
+            os.close(fd)
+
+    def make_secret(self, name: str) -> None:
+        """Make a random secret of 32 bytes, unless there is one: of several makers, one wins.
+
+        Raises:
+            PlatformError: It could not be written, or there is no room.
+            TeeError: The file system refuses to make files here.
+        """
+        draft = f".{name}.{secrets.token_hex(8)}"
+        try:
+            fd = os.open(draft, _MAKE, 0o600, dir_fd=self._fd)
+            try:
+                write_random_secret(fd, SECRET_BYTES)
+                os.fsync(fd)
+                os.link(draft, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            except FileExistsError:
+                pass
+            finally:
+                os.close(fd)
+                os.unlink(draft, dir_fd=self._fd)
+            os.fsync(self._fd)
+        except OSError as err:
+            raise TeeError(f"cannot make {self.path / name}: {err.strerror}") from err
+
+    def document(self, name: str, max_bytes: int) -> bytes | None:
+        """Return a public file's bytes, or ``None`` where there is none.
+
+        Raises:
+            TeeError: It is longer than ``max_bytes``, not a file, or others may change it.
+        """
+        fd = self._open(name, forbidden=_OTHER_WRITES)
+        if fd is None:
+            return None
+        with os.fdopen(fd, "rb") as file:
+            content = file.read(max_bytes + 1)
+        if len(content) > max_bytes:
+            raise TeeError(f"{self.path / name} is longer than {max_bytes} bytes")
+        return content
+
+    def _open(self, name: str, *, forbidden: int) -> int | None:
+        path = self.path / name
+        try:
+            fd = os.open(name, _READ, dir_fd=self._fd)
+        except FileNotFoundError:
+            return None
+        except OSError as err:
+            raise TeeError(f"cannot open {path}: {err.strerror}") from err
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise TeeError(f"{path} is not a regular file")
+            self._check(status, path, forbidden=forbidden)
+        except TeeError:
+            os.close(fd)
+            raise
+        return fd
+
+    def _check_state(self, state: Path) -> None:
+        # Whoever may write there may put another ``process`` in the place of ours.
+        status = state.stat()
+        self._check(status, state, forbidden=_OTHER_WRITES, owners=(0, os.geteuid()))
+
+    @staticmethod
+    def _check(
+        status: os.stat_result, path: Path, *, forbidden: int, owners: tuple[int, ...] | None = None
+    ) -> None:
+        if status.st_uid not in (owners or (os.geteuid(),)):
+            raise TeeError(
+                f"{path} belongs to user {status.st_uid}",
+                hint="an enclave and its state belong to the same user",
+            )
+        if status.st_mode & forbidden:
+            verb = "change" if forbidden == _OTHER_WRITES else "read or change"
+            raise TeeError(
+                f"others may {verb} {path}: its mode is {stat.S_IMODE(status.st_mode):04o}",
+                hint=f"chmod go= {path}, and think of who may have done so",
+            )
+
+
+def _sync_directory(path: Path) -> None:
+    # A volume must not be sealed to a root secret that a power cut takes away again.
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
