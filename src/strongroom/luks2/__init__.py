@@ -11,19 +11,29 @@ Spec: LUKS2 on-disk format 1.1.
 """
 
 from strongroom.luks2._json import JsonValue
+from strongroom.luks2.authentication import (
+    Differences,
+    authenticated_bytes,
+    differences,
+    segment_digest_salt,
+    with_authentication,
+)
 from strongroom.luks2.backup import Backup, backup_size_bytes, check_backup, restore_steps
-from strongroom.luks2.binary import BinaryHeader, HeaderCopy
+from strongroom.luks2.binary import BinaryHeader, HeaderCopy, copy_salt
+from strongroom.luks2.canonical import canonical_json
 from strongroom.luks2.commit import Step, Sync, WriteAt, commit_steps, repair_steps
 from strongroom.luks2.create import new_header
 from strongroom.luks2.describe import describe
 from strongroom.luks2.edit import (
     free_keyslot,
+    free_token,
     recovery_token,
     with_keyslot,
     with_token,
     without_keyslot,
     without_token,
 )
+from strongroom.luks2.keyslots import kdf_json, parse_kdf_text
 from strongroom.luks2.layout import allocate_area, unreferenced_areas
 from strongroom.luks2.limits import HEADER_COPY_BYTES
 from strongroom.luks2.load import LoadedHeader, load_header
@@ -44,6 +54,8 @@ from strongroom.luks2.model import (
     Token,
     area_bytes,
 )
+from strongroom.luks2.parts import header_digests
+from strongroom.luks2.token import SealedSlot, Sealing, StrongroomToken, strongroom_token
 
 __all__ = [
     "HEADER_COPY_BYTES",
@@ -54,6 +66,7 @@ __all__ = [
     "BinaryHeader",
     "Config",
     "CryptSegment",
+    "Differences",
     "Digest",
     "ForeignDigest",
     "ForeignKeyslot",
@@ -65,23 +78,37 @@ __all__ = [
     "Metadata",
     "Pbkdf2",
     "Priority",
+    "SealedSlot",
+    "Sealing",
     "Step",
+    "StrongroomToken",
     "Sync",
     "Token",
     "WriteAt",
     "allocate_area",
     "area_bytes",
+    "authenticated_bytes",
     "backup_size_bytes",
+    "canonical_json",
     "check_backup",
     "commit_steps",
+    "copy_salt",
     "describe",
+    "differences",
     "free_keyslot",
+    "free_token",
+    "header_digests",
+    "kdf_json",
     "load_header",
     "new_header",
+    "parse_kdf_text",
     "recovery_token",
     "repair_steps",
     "restore_steps",
+    "segment_digest_salt",
+    "strongroom_token",
     "unreferenced_areas",
+    "with_authentication",
     "with_keyslot",
     "with_token",
     "without_keyslot",

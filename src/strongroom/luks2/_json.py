@@ -10,7 +10,7 @@ import base64
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -110,12 +110,12 @@ class JsonObject:
                 raise FormatError(f"{kind} {key} is not an object")
             yield int(key), JsonObject(f"{kind} {key}", value)
 
-    def text(self, key: str) -> str:
+    def text(self, key: str, *, maximum_characters: int = MAX_NAME_CHARACTERS) -> str:
         """Return a member that is a short string."""
         value = self._member(key)
         if not isinstance(value, str):
             raise self.fail(key, "is not a string")
-        return self._short(key, value)
+        return self._short(key, value, maximum_characters)
 
     def strings(self, key: str) -> tuple[str, ...]:
         """Return a member that is an array of short strings."""
@@ -138,6 +138,32 @@ class JsonObject:
             raise self.fail(key, "names something twice")
         return tuple(int(name) for name in names)
 
+    def only(self, known: Collection[str]) -> None:
+        """Refuse members that are not known.
+
+        Raises:
+            FormatError: There is one.
+        """
+        for key in self.members:
+            if key not in known:
+                raise FormatError(f"{self.name}: {shown(key)} is not a known member")
+
+    def boolean(self, key: str) -> bool:
+        """Return a member that is ``true`` or ``false``."""
+        value = self._member(key)
+        if not isinstance(value, bool):
+            raise self.fail(key, "is not true or false")
+        return value
+
+    def integer(self, key: str, *, minimum: int, maximum: int) -> int:
+        """Return a member that is a JSON number in a range, both ends included."""
+        value = self._member(key)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.fail(key, "is not an integer")
+        if not minimum <= value <= maximum:
+            raise self.fail(key, f"is not {minimum} to {maximum}")
+        return value
+
     def uint32(self, key: str) -> int:
         """Return a member that is a JSON number of 32 bits without a sign."""
         value = self._member(key)
@@ -158,7 +184,8 @@ class JsonObject:
 
     def base64(self, key: str, *, minimum_bytes: int, maximum_bytes: int) -> bytes:
         """Return the bytes of a member that is canonical base64."""
-        text = self.text(key)
+        longest = max(MAX_NAME_CHARACTERS, -(-maximum_bytes // 3) * 4)
+        text = self.text(key, maximum_characters=longest)
         try:
             data = base64.b64decode(text, validate=True)
         except ValueError as err:
@@ -174,11 +201,9 @@ class JsonObject:
             raise self.fail(key, "is missing")
         return self.members[key]
 
-    def _short(self, key: str, value: str) -> str:
-        if len(value) > MAX_NAME_CHARACTERS:
-            raise LimitError(
-                f'{self.name}: "{key}" is longer than {MAX_NAME_CHARACTERS} characters'
-            )
+    def _short(self, key: str, value: str, maximum: int = MAX_NAME_CHARACTERS) -> str:
+        if len(value) > maximum:
+            raise LimitError(f'{self.name}: "{key}" is longer than {maximum} characters')
         return value
 
 

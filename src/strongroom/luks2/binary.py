@@ -28,6 +28,7 @@ import struct
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+from uuid import UUID
 
 from strongroom.errors import FormatError, Luks1Error, TruncatedError, UnsupportedCipherError
 from strongroom.luks2._text import printable, shown
@@ -39,7 +40,10 @@ _CHECKSUM_BYTES: Final = 64
 _VERSION: Final = 2
 _LUKS1: Final = b"LUKS\xba\xbe\x00\x01"
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_WRITTEN_CHECKSUM: Final = "sha256"
+
+
+WRITTEN_CHECKSUM: Final = "sha256"
+"""The checksum of what is written, whatever that of the copy which was read."""
 
 
 class HeaderCopy(Enum):
@@ -167,6 +171,16 @@ def read_copy(private_copy: bytes, offset: int, copy: HeaderCopy) -> RawCopy:
     return RawCopy(copy, binary, whole[BINARY_HEADER_BYTES:])
 
 
+def copy_salt(volume_uuid: str, copy: HeaderCopy) -> bytes:
+    """Return the salt, 64 bytes, that a copy of an authenticated volume's header has.
+
+    A salt only has to differ from that of the other copy. This one can be known, so nothing can be
+    hidden in it.
+    """
+    label = f"strongroom/1 {copy.title} salt\0".encode("ascii")
+    return hashlib.sha512(label + UUID(volume_uuid).bytes).digest()
+
+
 def build_copy(binary: BinaryHeader, json_text: bytes, copy: HeaderCopy) -> bytes:
     """Return the bytes of one copy, ``binary.hdr_size`` of them, with a SHA-256 checksum.
 
@@ -178,7 +192,7 @@ def build_copy(binary: BinaryHeader, json_text: bytes, copy: HeaderCopy) -> byte
         binary.hdr_size,
         binary.seqid,
         binary.label_bytes,
-        _WRITTEN_CHECKSUM.encode("ascii"),
+        WRITTEN_CHECKSUM.encode("ascii"),
         binary.salt_of(copy),
         binary.uuid.encode("ascii"),
         binary.subsystem_bytes,
@@ -188,7 +202,7 @@ def build_copy(binary: BinaryHeader, json_text: bytes, copy: HeaderCopy) -> byte
     whole = bytearray(binary.hdr_size)
     whole[: len(header)] = header
     whole[BINARY_HEADER_BYTES : BINARY_HEADER_BYTES + len(json_text)] = json_text
-    checksum = _digest(_WRITTEN_CHECKSUM, whole)
+    checksum = _digest(WRITTEN_CHECKSUM, whole)
     whole[_CHECKSUM] = checksum.ljust(_CHECKSUM_BYTES, b"\0")
     return bytes(whole)
 

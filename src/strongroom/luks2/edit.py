@@ -27,6 +27,7 @@ from strongroom.luks2.limits import (
     MAX_KEYSLOTS,
     MAX_TOKENS,
     OWNED_TOKENS,
+    STRONGROOM_TOKEN,
     UINT64_MAX,
     WRITABLE_CIPHER,
 )
@@ -48,6 +49,18 @@ def free_keyslot(header: Header) -> int:
     raise KeyslotStateError(
         f"all {MAX_KEYSLOTS} keyslots are in use", hint="remove one that is not needed"
     )
+
+
+def free_token(header: Header) -> int:
+    """Return the lowest token number that is not taken.
+
+    Raises:
+        KeyslotStateError: All are.
+    """
+    for number in range(MAX_TOKENS):
+        if number not in header.tokens:
+            return number
+    raise KeyslotStateError(f"all {MAX_TOKENS} tokens are in use")
 
 
 def with_keyslot(
@@ -94,7 +107,9 @@ def without_keyslot(header: Header, number: int) -> Header:
     """Return the header without a keyslot, and without the references to it.
 
     A digest that nothing refers to any more goes too, and so do tokens of the types in
-    :data:`OWNED_TOKENS`. The key material stays in its area until that is overwritten.
+    :data:`OWNED_TOKENS`. A ``strongroom`` token forgets what it sealed for the keyslot and stays,
+    even with nothing sealed, since it authenticates the header; that has to be done anew. The key
+    material stays in its area until that is overwritten.
 
     Does **not** ask whether this is the last way in: that is for the caller.
 
@@ -112,6 +127,8 @@ def without_keyslot(header: Header, number: int) -> Header:
     for token, value in header.tokens.items():
         if value.kind in OWNED_TOKENS and value.keyslots == (number,):
             del root.section("tokens")[str(token)]
+        elif value.kind == STRONGROOM_TOKEN:
+            root.unseal(token, number)
     return root.finish()
 
 
@@ -133,9 +150,7 @@ def with_token(
     """
     _check_editable(header)
     if number is None:
-        number = next((free for free in range(MAX_TOKENS) if free not in header.tokens), None)
-    if number is None:
-        raise KeyslotStateError(f"all {MAX_TOKENS} tokens are in use")
+        number = free_token(header)
     _check_token(header, number)
     root = _Root(header)
     root.section("tokens")[str(number)] = dict(token)
@@ -187,6 +202,12 @@ class _Root:
             entry = self._entry(name, number)
             kept = [value for value in entry.strings("keyslots") if value != str(keyslot)]
             entry.members["keyslots"] = [*kept]
+
+    def unseal(self, token: int, keyslot: int) -> None:
+        """Remove what a ``strongroom`` token holds for a keyslot."""
+        slots = self._entry("tokens", str(token)).members.get("slots")
+        if isinstance(slots, dict):
+            slots.pop(str(keyslot), None)
 
     def drop_unused_digests(self) -> None:
         """Remove digests that have neither a keyslot nor a segment, as cryptsetup does."""

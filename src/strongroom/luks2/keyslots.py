@@ -5,8 +5,9 @@ Spec: LUKS2 on-disk format 1.1, 3.2.
 """
 
 from strongroom.errors import BoundsError, FormatError, UnsupportedCipherError
-from strongroom.luks2._json import JsonObject, JsonValue, encode_base64
+from strongroom.luks2._json import JsonObject, JsonValue, encode_base64, parse_json
 from strongroom.luks2._text import shown
+from strongroom.luks2.canonical import canonical_json
 from strongroom.luks2.limits import (
     ARGON2_BLOCKS_PER_LANE,
     CIPHER_KEY_BYTES,
@@ -83,7 +84,7 @@ def keyslot_json(keyslot: Keyslot) -> dict[str, JsonValue]:
             "encryption": keyslot.area.cipher,
             "key_size": keyslot.area.key_bytes,
         },
-        "kdf": _kdf_json(keyslot.kdf),
+        "kdf": kdf_json(keyslot.kdf),
     }
     if keyslot.priority is not Priority.NORMAL:
         result["priority"] = int(keyslot.priority)
@@ -160,7 +161,22 @@ def _argon2(kdf: JsonObject, variant: str, salt: bytes) -> Argon2:
     return Argon2(variant, iterations, memory_kib, lanes, salt)
 
 
-def _kdf_json(kdf: Pbkdf2 | Argon2) -> dict[str, JsonValue]:
+def parse_kdf_text(text: bytes) -> Pbkdf2 | Argon2:
+    """Return the KDF that a JSON object of its own describes, in its canonical form.
+
+    Raises:
+        UnsupportedCipherError: An unknown KDF or hash.
+        LimitError: A cost is beyond its limit.
+        FormatError: Anything else that is wrong, another form of the same JSON included.
+    """
+    kdf = _kdf(JsonObject("kdf", parse_json(text)))
+    if canonical_json({**kdf_json(kdf)}) != text:
+        raise FormatError("a KDF is not in its canonical form")
+    return kdf
+
+
+def kdf_json(kdf: Pbkdf2 | Argon2) -> dict[str, JsonValue]:
+    """Return the members of a ``kdf`` object."""
     if isinstance(kdf, Pbkdf2):
         return {
             "type": "pbkdf2",

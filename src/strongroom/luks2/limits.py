@@ -88,5 +88,27 @@ WRITABLE_CIPHER: Final = "aes-xts-plain64"
 UNDERSTOOD_TOKENS: Final = frozenset({"luks2-keyring", "systemd-recovery", "strongroom"})
 """Token types whose keyslots may be changed without breaking what the token is for."""
 
-OWNED_TOKENS: Final = frozenset({"systemd-recovery", "strongroom"})
+OWNED_TOKENS: Final = frozenset({"systemd-recovery"})
 """Token types that mean nothing without a keyslot, and go with their last one."""
+
+STRONGROOM_TOKEN: Final = "strongroom"  # noqa: S105 -- a type, not a secret
+"""The type of the token that seals keyslots and authenticates the header."""
+
+SEALED_FACTORS: Final = ("enclave", "passphrase", "tpm")
+"""What a sealed keyslot may need, in the order in which a token lists it."""
+
+MAX_SAFE_INTEGER: Final = 2**53 - 1
+"""The largest integer that every JSON reader represents. Spec: RFC 8785, 3.2.2.3."""
+
+SEALED_SHARE_BYTES: Final = 81
+"""A version byte, a salt of 32 bytes, a secret of 32, and a tag of 16."""
+MIN_SEALED_PARAMETERS_BYTES: Final = 50
+MAX_SEALED_PARAMETERS_BYTES: Final = 512
+"""The same around the parameters of a KDF, which take about 120 bytes."""
+
+IDENTIFIER_BYTES: Final = 32
+"""A measurement, or the digest of a signer's key."""
+CODE_BYTES: Final = 32
+"""An authentication code, and a digest of a part of the header: HMAC-SHA256 and SHA-256."""
+SEQUENCE_BYTES: Final = 8
+UINT16_MAX: Final = 2**16 - 1

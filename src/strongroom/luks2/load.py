@@ -6,7 +6,9 @@
 3. That copy must be understood. If it is not, its error is raised: an older copy is no substitute
    for a newer one that somebody wrote whole and that we do not understand.
 4. The other copy is *broken* when it does not count, is older, or differs; it can be rewritten
-   from the first (:func:`strongroom.luks2.repair_steps`).
+   from the first (:func:`strongroom.luks2.repair_steps`). Of a volume with a ``strongroom`` token
+   it is broken too when any byte of it is not the one that would be written, padding and salt
+   included.
 
 Spec: LUKS2 on-disk format 1.1, 2.3.
 """
@@ -24,8 +26,16 @@ from strongroom.errors import (
     TruncatedError,
     UnsupportedCipherError,
 )
-from strongroom.luks2.binary import BinaryHeader, HeaderCopy, RawCopy, read_copy
-from strongroom.luks2.limits import HEADER_COPY_BYTES, HEADER_SIZES
+from strongroom.luks2._json import dump_json, parse_json
+from strongroom.luks2.binary import (
+    BinaryHeader,
+    HeaderCopy,
+    RawCopy,
+    build_copy,
+    copy_salt,
+    read_copy,
+)
+from strongroom.luks2.limits import HEADER_COPY_BYTES, HEADER_SIZES, STRONGROOM_TOKEN
 from strongroom.luks2.metadata import parse_json_area
 from strongroom.luks2.model import Header
 from strongroom.units import ByteCount
@@ -50,12 +60,16 @@ class LoadedHeader:
         used: The copy it was read from.
         broken: The copies that should be rewritten before anything else is written.
         notices: What the operator should know, in sentences.
+        canonical: The used copy is byte for byte what would be written for its contents, with the
+            salt of :func:`strongroom.luks2.copy_salt`, so nothing can be hidden in it. Only asked
+            of volumes with a ``strongroom`` token; others have random salts, and ``False`` here.
     """
 
     header: Header
     used: HeaderCopy
     broken: tuple[HeaderCopy, ...]
     notices: tuple[str, ...]
+    canonical: bool
 
 
 def load_header(
@@ -92,8 +106,11 @@ def load_header(
     binary = _with_salts(used, other)
     header = parse_json_area(binary, used.json_area, detached=detached)
     _check_size(header, image_size_bytes, detached=detached)
+    if not notices:
+        notices = _stray_bytes(header, private_copy, used.copy.other)
     broken = (used.copy.other,) if notices else ()
-    return LoadedHeader(header, used.copy, broken, notices)
+    canonical = _is_canonical(header, private_copy, used.copy)
+    return LoadedHeader(header, used.copy, broken, notices, canonical)
 
 
 def _try_read(private_copy: bytes, offset: int, copy: HeaderCopy) -> RawCopy | StrongroomError:
@@ -203,16 +220,42 @@ def _neither(
 def _with_salts(used: RawCopy, other: RawCopy | None) -> BinaryHeader:
     """Return the fields with the salts of both copies.
 
-    A lost salt is derived from the other one: all it has to do is to differ from it.
+    A lost salt is derived from the other one: all it has to do is to differ from it. When the used
+    copy has the salt of an authenticated volume, the other one is to have it too.
     """
     own = used.binary.salt
-    if other is not None:
+    uuid = used.binary.uuid
+    if own == copy_salt(uuid, used.copy):
+        foreign = copy_salt(uuid, used.copy.other)
+    elif other is not None:
         foreign = other.binary.salt
     else:
         foreign = hashlib.sha512(b"strongroom header salt" + used.copy.magic + own).digest()
     if used.copy is HeaderCopy.PRIMARY:
         return replace(used.binary, salt=own, secondary_salt=foreign)
     return replace(used.binary, salt=foreign, secondary_salt=own)
+
+
+def _stray_bytes(header: Header, private_copy: bytes, copy: HeaderCopy) -> tuple[str, ...]:
+    """Return what to say about the other copy when it has the right contents in other bytes."""
+    if all(token.kind != STRONGROOM_TOKEN for token in header.tokens.values()):
+        return ()
+    if _as_written(header, private_copy, copy):
+        return ()
+    return (f"the {copy.title} header has stray bytes; the {copy.other.title} one is used",)
+
+
+def _is_canonical(header: Header, private_copy: bytes, copy: HeaderCopy) -> bool:
+    if header.binary.salt_of(copy) != copy_salt(header.binary.uuid, copy):
+        return False
+    text = header.metadata.json_text
+    return text == dump_json(parse_json(text)) and _as_written(header, private_copy, copy)
+
+
+def _as_written(header: Header, private_copy: bytes, copy: HeaderCopy) -> bool:
+    start = header.binary.offset_of(copy)
+    written = build_copy(header.binary, header.metadata.json_text, copy)
+    return private_copy[start : start + header.binary.hdr_size] == written
 
 
 def _check_size(header: Header, image_size_bytes: ByteCount, *, detached: bool) -> None:

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What authenticates a header, and what has changed in one.
+
+The ``strongroom`` token lists a digest of every other part (:mod:`strongroom.luks2.parts`), and two
+codes cover the token. A part is thus authentic when its digest is the listed one, and what differs
+has a name, and a class:
+
+* *foreign changes* are those that stock cryptsetup and systemd-cryptenroll make for their user:
+  label, subsystem, flags, priorities; a higher sequence number; any other token; a keyslot that is
+  not sealed, linked to a digest; a sealed keyslot that is gone from the token too; a digest more of
+  no segment, or one less;
+* *tampering* is all else, and a keyslot of which only the link to its digest is another.
+
+Spec: ``spec/unlock.md``, "Header authentication".
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from strongroom.errors import FormatError
+from strongroom.luks2.binary import WRITTEN_CHECKSUM
+from strongroom.luks2.canonical import canonical_json
+from strongroom.luks2.edit import with_token
+from strongroom.luks2.limits import STRONGROOM_TOKEN, UINT64_MAX
+from strongroom.luks2.model import Header, Token
+from strongroom.luks2.parts import header_digests, is_relinked, link_of
+from strongroom.luks2.token import SEQUENCE, StrongroomToken, parse_token
+
+_ADDED: Final = "was added"
+_REMOVED: Final = "was removed"
+_CHANGED: Final = "was changed"
+_SINGLE_WORDS: Final = {
+    "binary": "the UUID, size or checksum of the header was changed",
+    "label": "the label was changed",
+    "subsystem": "the subsystem was changed",
+    "config": "the configuration was changed",
+    "flags": "the flags were changed",
+    "priorities": "the priority of a keyslot was changed",
+    "other": "an unknown section, or the number of the strongroom token, was changed",
+}
+_FOREIGN_SINGLES: Final = frozenset({"label", "subsystem", "flags", "priorities"})
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """What differs from the header that was authenticated, in words such as an operator reads.
+
+    Attributes:
+        tampered: What no stock tool does for its user.
+        foreign_changes: What stock cryptsetup and systemd-cryptenroll do, so that their user may
+            say that it was meant. An attacker can do the same.
+    """
+
+    tampered: tuple[str, ...]
+    foreign_changes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    words: str
+    foreign: bool
+
+
+def authenticated_bytes(header_uuid: str, token: StrongroomToken) -> bytes:
+    """Return what both codes are over: the token without them, and the volume's UUID.
+
+    The token's ``keyslots`` are those of its ``slots`` here, whatever it refers to on the disk.
+
+    Args:
+        header_uuid: As in the header, letter for letter.
+        token: The token; its codes are not looked at.
+    """
+    return canonical_json({"token": token.body(), "uuid": header_uuid})
+
+
+def differences(header: Header, token: StrongroomToken, areas: Mapping[int, bytes]) -> Differences:
+    """Compare every part of a header with what its token lists.
+
+    Says something only once a code of the token was checked. Says nothing of bytes that have no
+    meaning: for these see :attr:`LoadedHeader.canonical`.
+
+    Raises:
+        FormatError: As :func:`header_digests`.
+    """
+    found = header_digests(header, areas)
+    changes = [
+        *_sequence_changes(header, token),
+        *_single_changes(found, token),
+        *_numbered_changes(header, found, token),
+        *_keyslot_changes(header, found, token, areas),
+    ]
+    return Differences(
+        tampered=tuple(change.words for change in changes if not change.foreign),
+        foreign_changes=tuple(change.words for change in changes if change.foreign),
+    )
+
+
+def with_authentication(
+    header: Header,
+    token_body: StrongroomToken,
+    areas: Mapping[int, bytes],
+    codes: Callable[[bytes], tuple[bytes, bytes]],
+) -> Header:
+    """Return the header with its ``strongroom`` token placed, or replaced, and authenticated.
+
+    The last edit before a commit: any edit after it would have to be authenticated anew. The salts
+    of the copies stay: those of an authenticated volume are :func:`strongroom.luks2.copy_salt`.
+
+    Args:
+        header: The header to start from.
+        token_body: Number, epoch, sealing and slots of the token. The rest is computed.
+        areas: As for :func:`header_digests`, with the material that will be on the disk.
+        codes: Computes the enclave's and the volume's code, 32 bytes each, over a message.
+
+    Raises:
+        FormatError: The token is malformed, seals a keyslot that does not exist, or another one is
+            there under another number.
+        LimitError: The JSON area is full.
+        UnknownTokenError: The number is that of a token of unknown type.
+    """
+    for number, other in header.tokens.items():
+        if other.kind == STRONGROOM_TOKEN and number != token_body.number:
+            raise FormatError(f"the header has a strongroom token already, token {number}")
+    committed = replace(header.binary, checksum_alg=WRITTEN_CHECKSUM)
+    # Placing the token is an edit, which raises the sequence number: so this is the final one.
+    final = replace(committed, seqid=min(committed.seqid + 1, UINT64_MAX))
+    keyslots = tuple(sorted(token_body.slots))
+    placed = Token(STRONGROOM_TOKEN, keyslots, understood=True)
+    tokens = {**header.tokens, token_body.number: placed}
+    metadata = replace(header.metadata, tokens=tokens)
+    token = replace(
+        token_body,
+        keyslots=keyslots,
+        header=header_digests(Header(final, metadata), areas),
+    )
+    enclave_code, volume_code = codes(authenticated_bytes(final.uuid, token))
+    token = replace(token, enclave_code=enclave_code, volume_code=volume_code)
+    value = token.json()
+    parse_token(token.number, value)
+    return with_token(replace(header, binary=committed), value, number=token.number)
+
+
+def segment_digest_salt(header: Header) -> bytes:
+    """Return the salt of the digest of the volume key, which marks an authenticated volume."""
+    return header.digests[header.segment_digest_number].salt
+
+
+def _sequence_changes(header: Header, token: StrongroomToken) -> Iterator[_Change]:
+    listed = int.from_bytes(token.header[SEQUENCE], "big")
+    if header.binary.seqid > listed:
+        yield _Change("the header was written again", foreign=True)
+    elif header.binary.seqid < listed:
+        yield _Change("the sequence number of the header was lowered", foreign=False)
+
+
+def _single_changes(found: Mapping[str, bytes], token: StrongroomToken) -> Iterator[_Change]:
+    for key, words in _SINGLE_WORDS.items():
+        if found[key] != token.header[key]:
+            yield _Change(words, foreign=key in _FOREIGN_SINGLES)
+
+
+def _numbered_changes(
+    header: Header, found: Mapping[str, bytes], token: StrongroomToken
+) -> Iterator[_Change]:
+    for number, words in _compared("segments", found, token):
+        yield _Change(f"segment {number} {words}", foreign=False)
+    for number, words in _compared("digests", found, token):
+        added = header.digests.get(number)
+        # cryptsetup makes one for a keyslot that does not hold the volume key. The segment always
+        # has one, so if its digest is gone then another was added, or changed, in its place.
+        unbound = words == _ADDED and added is not None and not added.segments
+        yield _Change(f"digest {number} {words}", foreign=unbound or words == _REMOVED)
+    for number, words in _compared("tokens", found, token):
+        yield _Change(f"token {number} {words}", foreign=True)
+
+
+def _keyslot_changes(
+    header: Header,
+    found: Mapping[str, bytes],
+    token: StrongroomToken,
+    areas: Mapping[int, bytes],
+) -> Iterator[_Change]:
+    changed = dict(_compared("keyslots", found, token))
+    for number, words in changed.items():
+        yield _keyslot_change(header, token, areas, changed=(number, words))
+    for number in sorted(token.slots.keys() - set(token.keyslots)):
+        if number not in changed:
+            yield _Change(f"keyslot {number} was taken from its token", foreign=False)
+
+
+def _keyslot_change(
+    header: Header,
+    token: StrongroomToken,
+    areas: Mapping[int, bytes],
+    *,
+    changed: tuple[int, str],
+) -> _Change:
+    number = changed[0]
+    words = f"keyslot {number} {changed[1]}"
+    if number in token.keyslots:
+        return _Change(words, foreign=False)
+    if number not in header.keyslots and number not in header.foreign_keyslots:
+        return _Change(words, foreign=True)
+    if link_of(header, number) is None:
+        return _Change(f"{words}, and no digest lists it", foreign=False)
+    if is_relinked(header, areas, number, token.header):
+        return _Change(f"keyslot {number} was linked to another digest", foreign=False)
+    return _Change(words, foreign=True)
+
+
+def _compared(
+    section: str, found: Mapping[str, bytes], token: StrongroomToken
+) -> Iterator[tuple[int, str]]:
+    """Yield the number of every part of a section that differs, in order, and how it does."""
+    keys = {key for key in (*found, *token.header) if key.startswith(f"{section}/")}
+    for number in sorted(int(key.partition("/")[2]) for key in keys):
+        key = f"{section}/{number}"
+        if key not in token.header:
+            yield number, _ADDED
+        elif key not in found:
+            yield number, _REMOVED
+        elif found[key] != token.header[key]:
+            yield number, _CHANGED

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One way to write a JSON value, so that equal values have equal bytes to authenticate.
+
+Spec: RFC 8785, restricted to integers.
+"""
+
+import json
+import re
+from typing import Final
+
+from strongroom.errors import FormatError
+from strongroom.luks2._json import JsonValue
+from strongroom.luks2.limits import MAX_SAFE_INTEGER
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+def canonical_json(value: JsonValue) -> bytes:
+    """Return the canonical form: members sorted by UTF-16 code units, no white space, UTF-8.
+
+    The depth is the caller's to bound; :data:`MAX_JSON_DEPTH` bounds that of every header.
+
+    Raises:
+        FormatError: An integer beyond 2**53 - 1, which not every reader can represent, a lone
+            surrogate, or a value that is none of JSON's, floats among them.
+    """
+    return _encoded(value).encode("utf-8")
+
+
+def _encoded(value: JsonValue) -> str:
+    if isinstance(value, dict):
+        members = sorted(value.items(), key=_code_units)
+        return "{" + ",".join(f"{_string(key)}:{_encoded(item)}" for key, item in members) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(_encoded(item) for item in value) + "]"
+    if isinstance(value, str):
+        return _string(value)
+    return _literal(value)
+
+
+def _code_units(member: tuple[str, JsonValue]) -> bytes:
+    """Return the name as UTF-16, big-endian: bytes then sort as code units do."""
+    return member[0].encode("utf-16-be", "surrogatepass")
+
+
+def _string(text: str) -> str:
+    if _SURROGATE.search(text):
+        raise FormatError("a lone surrogate has no canonical form")
+    # Python escapes what ECMAScript escapes, and in the same way, when all else stays as it is.
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _literal(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, int):
+        raise FormatError(f"a {type(value).__name__} has no canonical form")
+    if abs(value) > MAX_SAFE_INTEGER:
+        raise FormatError("an integer beyond 2^53-1 has no canonical form")
+    return str(value)
