@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The keys under which a header is authenticated, and the mark that it must be.
+
+Two keys authenticate the same bytes. The enclave's is there before any passphrase, so a changed
+header is refused before a KDF runs or a cipher is chosen. The volume key's is there for every way
+in, the recovery key included, on every machine.
+
+Spec: ``spec/unlock.md``, "Header authentication".
+"""
+
+import uuid
+from typing import Final
+
+from strongroom import _core
+from strongroom._core import Secret
+
+_ENCLAVE_KEY: Final = b"strongroom/1 header key of the enclave\0"
+_VOLUME_KEY: Final = b"strongroom/1 header key\0"
+_MARK: Final = b"strongroom/1 authenticated"
+_KEY_BYTES: Final = 32
+
+
+def enclave_header_key(seal_key: Secret, volume_uuid: str) -> Secret:
+    """Return the key of the enclave's authentication code, 32 bytes."""
+    return _derive(seal_key, _ENCLAVE_KEY, volume_uuid)
+
+
+def volume_header_key(volume_key: Secret, volume_uuid: str) -> Secret:
+    """Return the key of the volume's authentication code, 32 bytes."""
+    return _derive(volume_key, _VOLUME_KEY, volume_uuid)
+
+
+def authentication_mark(header_key: Secret) -> bytes:
+    """Return the salt that the volume-key digest of an authenticated volume has, 32 bytes.
+
+    Whoever changes the salt breaks the digest, and nobody without the volume key can make another:
+    so a header whose authentication codes were removed still says that it had some.
+    """
+    return _core.hmac_sha256(header_key, _MARK)
+
+
+def _derive(key: Secret, label: bytes, volume_uuid: str) -> Secret:
+    info = label + uuid.UUID(volume_uuid).bytes
+    return _core.hkdf_sha256([key], salt=b"", info=info, length_bytes=_KEY_BYTES)

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a keyslot keeps sealed to the enclave: a secret, and the salt and cost of its KDF.
+
+Both are made once, when the keyslot is. A blob that does not open is an error with its reason, and
+never a cause to make new ones: that would lock the volume for good.
+
+Spec: ``spec/unlock.md``, "Sealed blobs".
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from strongroom import _core
+from strongroom._core import Secret
+from strongroom.enclave.factors import SHARE_BYTES, Factor, Place, enclave_share
+from strongroom.errors import EnclaveFactorError, SecurityVersionError
+from strongroom.luks2 import (
+    Argon2,
+    JsonValue,
+    Pbkdf2,
+    SealedSlot,
+    Sealing,
+    canonical_json,
+    kdf_json,
+    parse_kdf_text,
+)
+from strongroom.tee.identity import Identity, SealPolicy
+from strongroom.tee.provider import Tee
+
+_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class UnsealedSlot:
+    """What a sealed keyslot gives: the enclave's share, and how its passphrase is derived.
+
+    Attributes:
+        sealed: The secret that the share comes from; resealing moves it.
+    """
+
+    sealed: Secret
+    share: Secret
+    kdf: Pbkdf2 | Argon2
+
+    def erase(self) -> None:
+        """Erase both secrets."""
+        self.sealed.erase()
+        self.share.erase()
+
+
+def sealing_of(identity: Identity, policy: SealPolicy) -> Sealing:
+    """Return what a token says of the enclave that seals."""
+    return Sealing(
+        tee=identity.tee,
+        simulated=identity.simulated,
+        policy=policy,
+        measurement=identity.measurement,
+        signer=identity.signer,
+        product_id=identity.product_id,
+        security_version=identity.security_version,
+        debug=identity.debug,
+    )
+
+
+def seal_key_for(tee: Tee, sealing: Sealing) -> Secret:
+    """Return the key that a volume is sealed with, if this is an enclave that may have it.
+
+    The comparison only finds the reason: what keeps others out is that their TEE gives another key.
+
+    Raises:
+        EnclaveFactorError: Sealed to another provider, signer, product or measurement.
+        SecurityVersionError: Sealed to a security version that this enclave cannot use.
+    """
+    present = tee.identity
+    for what, sealed, own in _bound(sealing, present):
+        if sealed != own:
+            raise EnclaveFactorError(
+                f"the enclave factor failed: sealed to {what} {_shown(sealed)}, "
+                f"and this enclave has {_shown(own)}",
+                hint="open it on the machine that sealed it, or with the recovery key",
+            )
+    if sealing.security_version > present.security_version:
+        raise SecurityVersionError(
+            f"the enclave factor failed: sealed by security version {sealing.security_version}, "
+            f"and this enclave is version {present.security_version}",
+            hint="a downgrade is refused; install the newer version again",
+        )
+    return tee.seal_key(sealing.policy, sealing.security_version)
+
+
+def seal_slot(
+    seal_key: Secret,
+    sealing: Sealing,
+    place: Place,
+    *,
+    factors: tuple[Factor, ...],
+    sealed: Secret,
+    kdf: Pbkdf2 | Argon2,
+) -> SealedSlot:
+    """Seal a keyslot's secret and KDF, bound to its place, its factors and the enclave."""
+    aad = _associated(sealing, place, factors)
+    return SealedSlot(
+        factors=factors,
+        share=_core.seal_secret(sealed, seal_key, aad=aad),
+        parameters=_core.seal_parameters(canonical_json(kdf_json(kdf)), seal_key, aad=aad),
+    )
+
+
+def new_sealed_secret() -> Secret:
+    """Return a fresh secret for one keyslot, 32 bytes."""
+    return Secret.random(SHARE_BYTES)
+
+
+def unseal_slot(seal_key: Secret, sealing: Sealing, place: Place, slot: SealedSlot) -> UnsealedSlot:
+    """Open what a keyslot keeps sealed.
+
+    Raises:
+        SealedBlobError: A blob was changed, belongs elsewhere, or the key is another one.
+        FormatError: The parameters are no KDF, or beyond a limit.
+    """
+    aad = _associated(sealing, place, slot.factors)
+    kdf = parse_kdf_text(_core.unseal_parameters(slot.parameters, seal_key, aad=aad))
+    sealed = _core.unseal_secret(slot.share, seal_key, aad=aad)
+    return UnsealedSlot(sealed, enclave_share(sealed, place), kdf)
+
+
+def _associated(sealing: Sealing, place: Place, factors: tuple[str, ...]) -> bytes:
+    bound: dict[str, JsonValue] = {
+        "enclave": sealing.json(),
+        "factors": [*factors],
+        "keyslot": place.keyslot,
+        "uuid": place.volume_uuid,
+        "version": _VERSION,
+    }
+    return canonical_json(bound)
+
+
+def _bound(sealing: Sealing, present: Identity) -> tuple[tuple[str, object, object], ...]:
+    always: tuple[tuple[str, object, object], ...] = (
+        ("TEE", sealing.tee, present.tee),
+        ("debug", sealing.debug, present.debug),
+    )
+    if sealing.policy == "measurement":
+        return (*always, ("measurement", sealing.measurement, present.measurement))
+    return (
+        *always,
+        ("signer", sealing.signer, present.signer),
+        ("product", sealing.product_id, present.product_id),
+    )
+
+
+def _shown(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
