@@ -16,8 +16,10 @@ from strongroom._core import Secret
 
 _ENCLAVE_KEY: Final = b"strongroom/1 header key of the enclave\0"
 _VOLUME_KEY: Final = b"strongroom/1 header key\0"
+_KEY_ID: Final = b"strongroom/1 enclave"
 _MARK: Final = b"strongroom/1 authenticated"
 _KEY_BYTES: Final = 32
+_KEY_ID_BYTES: Final = 16
 
 
 def enclave_header_key(seal_key: Secret, volume_uuid: str) -> Secret:
@@ -28,6 +30,15 @@ def enclave_header_key(seal_key: Secret, volume_uuid: str) -> Secret:
 def volume_header_key(volume_key: Secret, volume_uuid: str) -> Secret:
     """Return the key of the volume's authentication code, 32 bytes."""
     return _derive(volume_key, _VOLUME_KEY, volume_uuid)
+
+
+def enclave_key_id(header_key: Secret) -> bytes:
+    """Return 16 bytes that tell from which seal key the enclave's header key comes.
+
+    Enclaves of one identity have other seal keys on other machines. Without this, a header of
+    another machine would look like one that was tampered with.
+    """
+    return _core.hmac_sha256(header_key, _KEY_ID)[:_KEY_ID_BYTES]
 
 
 def authentication_mark(header_key: Secret) -> bytes:

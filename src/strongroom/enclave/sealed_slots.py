@@ -13,6 +13,7 @@ from typing import Final
 from strongroom import _core
 from strongroom._core import Secret
 from strongroom.enclave.factors import SHARE_BYTES, Factor, Place, enclave_share
+from strongroom.enclave.header_keys import enclave_header_key, enclave_key_id
 from strongroom.errors import EnclaveFactorError, SecurityVersionError
 from strongroom.luks2 import (
     Argon2,
@@ -48,8 +49,12 @@ class UnsealedSlot:
         self.share.erase()
 
 
-def sealing_of(identity: Identity, policy: SealPolicy) -> Sealing:
-    """Return what a token says of the enclave that seals."""
+def sealing_of(tee: Tee, policy: SealPolicy, volume_uuid: str) -> Sealing:
+    """Return what a volume's token says of the enclave that seals it."""
+    identity = tee.identity
+    seal_key = tee.seal_key(policy, identity.security_version)
+    key_id = _key_id(seal_key, volume_uuid)
+    seal_key.erase()
     return Sealing(
         tee=identity.tee,
         simulated=identity.simulated,
@@ -59,16 +64,18 @@ def sealing_of(identity: Identity, policy: SealPolicy) -> Sealing:
         product_id=identity.product_id,
         security_version=identity.security_version,
         debug=identity.debug,
+        key_id=key_id,
     )
 
 
-def seal_key_for(tee: Tee, sealing: Sealing) -> Secret:
+def seal_key_for(tee: Tee, sealing: Sealing, volume_uuid: str) -> Secret:
     """Return the key that a volume is sealed with, if this is an enclave that may have it.
 
-    The comparison only finds the reason: what keeps others out is that their TEE gives another key.
+    The comparisons only find the reason: what keeps others out is that their TEE gives another key.
 
     Raises:
-        EnclaveFactorError: Sealed to another provider, signer, product or measurement.
+        EnclaveFactorError: Sealed to another provider, signer, product or measurement, or by
+            another machine.
         SecurityVersionError: Sealed to a security version that this enclave cannot use.
     """
     present = tee.identity
@@ -85,7 +92,14 @@ def seal_key_for(tee: Tee, sealing: Sealing) -> Secret:
             f"and this enclave is version {present.security_version}",
             hint="a downgrade is refused; install the newer version again",
         )
-    return tee.seal_key(sealing.policy, sealing.security_version)
+    seal_key = tee.seal_key(sealing.policy, sealing.security_version)
+    if _key_id(seal_key, volume_uuid) != sealing.key_id:
+        seal_key.erase()
+        raise EnclaveFactorError(
+            "the enclave factor failed: sealed on another machine, to an enclave like this one",
+            hint="open it on the machine that sealed it, or with the recovery key",
+        )
+    return seal_key
 
 
 def seal_slot(
@@ -122,6 +136,14 @@ def unseal_slot(seal_key: Secret, sealing: Sealing, place: Place, slot: SealedSl
     kdf = parse_kdf_text(_core.unseal_parameters(slot.parameters, seal_key, aad=aad))
     sealed = _core.unseal_secret(slot.share, seal_key, aad=aad)
     return UnsealedSlot(sealed, enclave_share(sealed, place), kdf)
+
+
+def _key_id(seal_key: Secret, volume_uuid: str) -> bytes:
+    header_key = enclave_header_key(seal_key, volume_uuid)
+    try:
+        return enclave_key_id(header_key)
+    finally:
+        header_key.erase()
 
 
 def _associated(sealing: Sealing, place: Place, factors: tuple[str, ...]) -> bytes:

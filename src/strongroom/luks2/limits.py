@@ -108,6 +108,8 @@ MAX_SEALED_PARAMETERS_BYTES: Final = 512
 
 IDENTIFIER_BYTES: Final = 32
 """A measurement, or the digest of a signer's key."""
+KEY_ID_BYTES: Final = 16
+"""What tells one machine's seal key from another's."""
 CODE_BYTES: Final = 32
 """An authentication code, and a digest of a part of the header: HMAC-SHA256 and SHA-256."""
 SEQUENCE_BYTES: Final = 8

@@ -19,6 +19,7 @@ from strongroom.luks2._json import JsonObject, JsonValue, encode_base64, parse_j
 from strongroom.luks2.limits import (
     CODE_BYTES,
     IDENTIFIER_BYTES,
+    KEY_ID_BYTES,
     MAX_DIGESTS,
     MAX_KEYSLOTS,
     MAX_SAFE_INTEGER,
@@ -62,12 +63,13 @@ _SEALING: Final = frozenset(
         "product_id",
         "security_version",
         "debug",
+        "key_id",
     }
 )
 _SLOT: Final = frozenset({"factors", "share", "parameters"})
 _MAC: Final = frozenset({"enclave", "volume"})
 _TEE: Final = re.compile(r"[a-z][a-z0-9-]{0,63}")
-_IDENTIFIER: Final = re.compile(rf"[0-9a-f]{{{2 * IDENTIFIER_BYTES}}}")
+_HEXADECIMAL: Final = re.compile(r"(?:[0-9a-f]{2})*")
 _PART: Final = re.compile(r"([a-z]+)/(0|[1-9][0-9]?)")
 
 
@@ -79,6 +81,8 @@ class Sealing:
         policy: To what the seal key is bound: all that ``signer`` signs, or ``measurement``.
         measurement: 32 bytes.
         signer: 32 bytes.
+        key_id: 16 bytes that tell which seal key it was, as enclaves of one identity have different
+            ones on different machines.
     """
 
     tee: str
@@ -89,6 +93,7 @@ class Sealing:
     product_id: int
     security_version: int
     debug: bool
+    key_id: bytes
 
     def json(self) -> dict[str, JsonValue]:
         """Return the token's member ``enclave``."""
@@ -101,6 +106,7 @@ class Sealing:
             "product_id": self.product_id,
             "security_version": self.security_version,
             "debug": self.debug,
+            "key_id": self.key_id.hex(),
         }
 
 
@@ -239,11 +245,12 @@ def _sealing(enclave: JsonObject) -> Sealing:
         tee=tee,
         simulated=enclave.boolean("simulated"),
         policy=cast('Literal["signer", "measurement"]', policy),
-        measurement=_identifier(enclave, "measurement"),
-        signer=_identifier(enclave, "signer"),
+        measurement=_hexadecimal(enclave, "measurement", IDENTIFIER_BYTES),
+        signer=_hexadecimal(enclave, "signer", IDENTIFIER_BYTES),
         product_id=enclave.integer("product_id", minimum=0, maximum=UINT16_MAX),
         security_version=enclave.integer("security_version", minimum=0, maximum=UINT16_MAX),
         debug=enclave.boolean("debug"),
+        key_id=_hexadecimal(enclave, "key_id", KEY_ID_BYTES),
     )
 
 
@@ -278,10 +285,10 @@ def _is_numbered(key: str) -> bool:
     return match is not None and int(match[2]) < _NUMBERED.get(match[1], 0)
 
 
-def _identifier(enclave: JsonObject, key: str) -> bytes:
+def _hexadecimal(enclave: JsonObject, key: str, length_bytes: int) -> bytes:
     text = enclave.text(key)
-    if not _IDENTIFIER.fullmatch(text):
-        raise enclave.fail(key, f"is not {IDENTIFIER_BYTES} bytes in hexadecimal")
+    if len(text) != 2 * length_bytes or not _HEXADECIMAL.fullmatch(text):
+        raise enclave.fail(key, f"is not {length_bytes} bytes in hexadecimal")
     return bytes.fromhex(text)
 
 

@@ -51,7 +51,17 @@ def codes(message: bytes) -> tuple[bytes, bytes]:
 
 
 def sealing() -> Sealing:
-    return Sealing("process", True, "signer", bytes(range(32)), bytes(32), 1, 2, False)  # noqa: FBT003
+    return Sealing(
+        tee="process",
+        simulated=True,
+        policy="signer",
+        measurement=bytes(range(32)),
+        signer=bytes(32),
+        product_id=1,
+        security_version=2,
+        debug=False,
+        key_id=bytes(16),
+    )
 
 
 def sealed_slot(mark: int = 0) -> SealedSlot:

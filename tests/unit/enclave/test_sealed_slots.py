@@ -33,9 +33,9 @@ OTHERS: Final = {
 
 def sealed_by(tee: ProcessTee, policy: SealPolicy = "signer") -> tuple[Sealing, SealedSlot]:
     """Seal one keyslot, for a passphrase, to an enclave."""
-    sealing = sealing_of(tee.identity, policy)
+    sealing = sealing_of(tee, policy, PLACE.volume_uuid)
     slot = seal_slot(
-        seal_key_for(tee, sealing),
+        seal_key_for(tee, sealing, PLACE.volume_uuid),
         sealing,
         PLACE,
         factors=("enclave", "passphrase"),
@@ -47,7 +47,7 @@ def sealed_by(tee: ProcessTee, policy: SealPolicy = "signer") -> tuple[Sealing, 
 
 def opened_by(tee: ProcessTee, sealing: Sealing, slot: SealedSlot) -> UnsealedSlot:
     """Unseal a keyslot in an enclave."""
-    return unseal_slot(seal_key_for(tee, sealing), sealing, PLACE, slot)
+    return unseal_slot(seal_key_for(tee, sealing, PLACE.volume_uuid), sealing, PLACE, slot)
 
 
 def test_it_opens_in_the_enclave_that_sealed_it() -> None:
@@ -82,7 +82,7 @@ def test_another_enclave_is_refused_by_its_name(name: str) -> None:
 def test_a_changed_name_does_not_help(name: str) -> None:
     """The comparison finds the reason; what refuses is the key."""
     sealing, slot = sealed_by(enclave())
-    claimed = sealing_of(OTHERS[name].identity, "signer")
+    claimed = sealing_of(OTHERS[name], "signer", PLACE.volume_uuid)
 
     with pytest.raises(SealedBlobError):
         opened_by(OTHERS[name], claimed, slot)
@@ -94,9 +94,15 @@ def test_a_changed_name_does_not_help(name: str) -> None:
 @pytest.mark.parametrize("policy", ["signer", "measurement"])
 def test_another_machine_has_another_key(policy: SealPolicy) -> None:
     sealing, slot = sealed_by(enclave(), policy)
+    other = enclave(root=bytes(32))
 
+    with pytest.raises(EnclaveFactorError, match="on another machine"):
+        opened_by(other, sealing, slot)
+    claimed = dataclasses.replace(
+        sealing, key_id=sealing_of(other, policy, PLACE.volume_uuid).key_id
+    )
     with pytest.raises(SealedBlobError):
-        opened_by(enclave(root=bytes(32)), sealing, slot)
+        opened_by(other, claimed, slot)
 
 
 @pytest.mark.parametrize(
@@ -128,10 +134,12 @@ def test_an_upgrade_opens_what_its_signer_sealed_before() -> None:
 
 def test_a_lowered_version_in_the_token_does_not_help_a_downgrade() -> None:
     sealing, slot = sealed_by(enclave(security_version=2))
-    lowered = dataclasses.replace(sealing, security_version=1)
+    older = enclave(security_version=1)
+    key_id = sealing_of(older, "signer", PLACE.volume_uuid).key_id
+    lowered = dataclasses.replace(sealing, security_version=1, key_id=key_id)
 
     with pytest.raises(SealedBlobError):
-        opened_by(enclave(security_version=1), lowered, slot)
+        opened_by(older, lowered, slot)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +149,7 @@ def test_it_cannot_be_moved(place: Place) -> None:
     sealing, slot = sealed_by(enclave())
 
     with pytest.raises(SealedBlobError):
-        unseal_slot(seal_key_for(enclave(), sealing), sealing, place, slot)
+        unseal_slot(seal_key_for(enclave(), sealing, PLACE.volume_uuid), sealing, place, slot)
 
 
 def test_a_factor_cannot_be_dropped() -> None:
@@ -153,7 +161,7 @@ def test_a_factor_cannot_be_dropped() -> None:
 
 def test_every_bit_of_the_blobs_counts() -> None:
     sealing, slot = sealed_by(enclave())
-    key = seal_key_for(enclave(), sealing)
+    key = seal_key_for(enclave(), sealing, PLACE.volume_uuid)
     for name in ("share", "parameters"):
         blob: bytes = getattr(slot, name)
         for bit in range(8 * len(blob)):

@@ -32,7 +32,7 @@ TOKEN = StrongroomToken(
     number=3,
     keyslots=(0, 2),
     epoch=7,
-    sealing=Sealing("process", True, "signer", b"m" * 32, b"s" * 32, 1, 2, False),  # noqa: FBT003
+    sealing=Sealing("process", True, "signer", b"m" * 32, b"s" * 32, 1, 2, False, b"i" * 16),  # noqa: FBT003
     slots={
         0: SealedSlot(("enclave", "passphrase"), b"a" * 81, b"p" * 164),
         2: SealedSlot(("enclave",), b"b" * 81, b"q" * 512),
@@ -127,6 +127,7 @@ def test_every_member_has_one_type(path: tuple[str, ...], key: str) -> None:
         (("enclave",), "measurement", "AB" * 32),
         (("enclave",), "measurement", "ab" * 31),
         (("enclave",), "policy", "nobody"),
+        (("enclave",), "key_id", "ab" * 32),
         (("enclave",), "debug", 0),
         (("enclave",), "product_id", 65536),
         (("enclave",), "security_version", True),
@@ -184,6 +185,7 @@ SEALINGS = st.builds(
     NUMBERS,
     NUMBERS,
     st.booleans(),
+    st.binary(min_size=16, max_size=16),
 )
 
 

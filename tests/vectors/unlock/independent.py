@@ -61,6 +61,7 @@ def header_codes(
     return {
         "enclave": hmac.digest(enclave, message, "sha256").hex(),
         "volume": hmac.digest(header, message, "sha256").hex(),
+        "key_id": hmac.digest(enclave, b"strongroom/1 enclave", "sha256").hex()[:32],
         "mark": hmac.digest(header, b"strongroom/1 authenticated", "sha256").hex(),
     }
 
@@ -82,6 +83,7 @@ def vector(number: int, factors: list[str]) -> dict[str, object]:
     enclave = {
         "tee": "process", "simulated": True, "policy": "signer", "measurement": fixed("m").hex(),
         "signer": fixed("s").hex(), "product_id": 1, "security_version": number, "debug": False,
+        "key_id": fixed("key id", 16).hex(),
     }  # fmt: skip
     bound = {"enclave": enclave, "factors": factors, "keyslot": keyslot, "uuid": volume}
     aad = canonical({**bound, "version": 1})

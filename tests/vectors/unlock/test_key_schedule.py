@@ -27,6 +27,7 @@ from strongroom.enclave.factors import (
 from strongroom.enclave.header_keys import (
     authentication_mark,
     enclave_header_key,
+    enclave_key_id,
     volume_header_key,
 )
 from strongroom.errors import FormatError
@@ -113,8 +114,10 @@ def test_header_codes_and_mark(vector: dict[str, Any]) -> None:
     seal_key = exactly(bytes.fromhex(vector["seal_key"]))
     volume_key = exactly(bytes.fromhex(vector["volume_key"]))
     header_key = volume_header_key(volume_key, vector["uuid"])
+    enclave_key = enclave_header_key(seal_key, vector["uuid"])
     codes = {
-        "enclave": _core.hmac_sha256(enclave_header_key(seal_key, vector["uuid"]), message).hex(),
+        "enclave": _core.hmac_sha256(enclave_key, message).hex(),
+        "key_id": enclave_key_id(enclave_key).hex(),
         "volume": _core.hmac_sha256(header_key, message).hex(),
         "mark": authentication_mark(header_key).hex(),
     }
