@@ -166,9 +166,8 @@ def _start(plan: AttachPlan, directory: Path, undo: ExitStack) -> FuseProcess:
 
 
 def _command(plan: AttachPlan, directory: Path, ready_fd: int) -> list[str]:
-    command = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+    command = [*_ending_with_this_process(), "nbdfuse"]
     command += [
-        "nbdfuse",
         "--connections",
         str(plan.connections),
         "--pidfile",
@@ -178,6 +177,18 @@ def _command(plan: AttachPlan, directory: Path, ready_fd: int) -> list[str]:
         command.append("--readonly")
     socket = quote(str(plan.socket.resolve()))
     return [*command, str(directory / plan.tag.text), f"nbd+unix:///?socket={socket}"]
+
+
+def _ending_with_this_process() -> list[str]:
+    """Return what a command is put behind so that it ends when this process is killed.
+
+    The kernel signals only those whose parent dies after they asked for it: so once they have, they
+    look whether the parent is still there.
+    """
+    if shutil.which("setpriv") is None:
+        return []
+    alive = 'test "$PPID" -eq "$0" && exec "$@"'
+    return ["setpriv", "--pdeathsig", "TERM", "sh", "-c", alive, str(os.getpid())]
 
 
 def _wait_ready(process: subprocess.Popen[bytes], ready: int, errors: int) -> None:
