@@ -4,6 +4,7 @@
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,15 @@ def require_fuse() -> None:
         condition=Path("/dev/fuse").exists() and Path("/dev/loop-control").exists(),
         reason="no /dev/fuse or no /dev/loop-control",
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The machine's part of every enclave, apart from that of the machine that tests."""
+    state = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STRONGROOM_STATE_DIR", str(state))
+        yield state
 
 
 @pytest.fixture

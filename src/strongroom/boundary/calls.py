@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar, Final, Generic, Literal, TypeVar
 
 from strongroom.boundary.schema import Descriptor, Items, Range, Size
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 """Raised with every incompatible change of this module."""
 
 MAX_TEXT_BYTES: Final = 1024
@@ -23,11 +23,8 @@ MAX_TEXT_BYTES: Final = 1024
 MAX_SECRET_BYTES: Final = 64 * 1024
 """Longest passphrase, as :data:`strongroom._core.MAX_PASSPHRASE_BYTES`."""
 
-INFO_PREFIX: Final = b"strongroom/1 "
-"""Start of the HPKE ``info`` of every sealed message; the purpose follows."""
-
-RECOVERY_INFO: Final = INFO_PREFIX + b"recovery key"
-"""The HPKE ``info`` of a recovery key on its way to the client."""
+MAX_REPORT_BYTES: Final = 16 * 1024
+"""Longest report or quote of any TEE."""
 
 Text = Annotated[str, Size(0, MAX_TEXT_BYTES)]
 Name = Annotated[str, Size(1, 64)]
@@ -44,8 +41,23 @@ KeyslotNumber = Annotated[int, Range(0, 31)]
 File = Annotated[int, Descriptor()]
 """An open file descriptor; the receiver owns its copy."""
 
-Purpose = Literal["unlock", "format", "existing passphrase", "new passphrase"]
+Challenge = Annotated[bytes, Size(32, 32)]
+Identifier = Annotated[bytes, Size(32, 32)]
+"""A measurement, or the digest of a signer's public key."""
+Report = Annotated[bytes, Size(0, MAX_REPORT_BYTES)]
+"""A TEE's report, in its provider's format."""
+Number16 = Annotated[int, Range(0, 65535)]
+
+Purpose = Literal["unlock", "format", "existing passphrase", "new passphrase", "handover"]
 """What a sealed passphrase may be used for. It is part of what is authenticated."""
+
+SealPolicy = Literal["signer", "measurement"]
+"""To what a volume is sealed: everything its signer signs, or this one measurement."""
+
+Factor = Literal["enclave", "passphrase"]
+"""What a keyslot needs; all of its factors together."""
+
+Factors = Annotated[tuple[Factor, ...], Items(4)]
 
 KdfName = Literal["argon2id", "argon2i", "pbkdf2"]
 HashName = Literal["sha1", "sha224", "sha256", "sha384", "sha512"]
@@ -69,15 +81,37 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What the operator knows of a volume and agrees to: authenticated with the passphrase.
+
+    The host carries it and cannot change it.
+
+    Attributes:
+        volume: Its UUID; empty for one that is not made yet.
+        authenticated: The volume is known to have an authenticated header.
+        minimum_epoch: That of the newest header that the operator has seen of this volume.
+        accept_header_change: What another program changed may be authenticated anew.
+        next_enclave: The measurement of the enclave that secrets may be handed over to.
+    """
+
+    volume: Uuid = ""
+    authenticated: bool = False
+    minimum_epoch: Counter = 0
+    accept_header_change: bool = False
+    next_enclave: Identifier | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Sealed:
     """A passphrase, encrypted with HPKE to a key that the enclave made for one purpose.
 
-    ``info`` is ``strongroom/1 `` and the purpose; ``aad`` is the public key it was sealed to.
+    ``info`` and ``aad`` are those of :mod:`strongroom.boundary.sealed`.
 
     Spec: RFC 9180, base mode; ``spec/boundary.md``, "Sealed passphrases".
     """
 
     public_key: PublicKey
+    terms: Terms
     encapsulated_key: PublicKey
     ciphertext: Annotated[bytes, Size(17, MAX_SECRET_BYTES + 16)]
 
@@ -91,6 +125,27 @@ class SealedReply:
 
     encapsulated_key: PublicKey
     ciphertext: Annotated[bytes, Size(17, 512)]
+
+
+@dataclass(frozen=True, slots=True)
+class EnclaveIdentity:
+    """Who an enclave says that it is; a report is what vouches for it, if anything does."""
+
+    tee: Name
+    simulated: bool
+    measurement: Identifier
+    signer: Identifier
+    product_id: Number16
+    security_version: Number16
+    debug: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """What a volume is sealed to."""
+
+    policy: SealPolicy
+    identity: EnclaveIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +184,7 @@ class Keyslot:
     key_bits: Counter
     area_offset_bytes: Bytes64
     area_size_bytes: Bytes64
+    factors: Factors
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +193,15 @@ class TestResult:
 
     name: Text
     passed: bool
+
+
+Authentication = Literal["absent", "verified", "changed", "unverified", "tampered"]
+"""What this enclave could find out about a header before any passphrase.
+
+``absent``: it carries no codes. ``verified``: the enclave's code is right and nothing was changed.
+``changed``: the code is right, and another program changed what an operator may accept.
+``unverified``: it is sealed to another enclave. ``tampered``: it must not be used.
+"""
 
 
 # --- answers --------------------------------------------------------------------------------------
@@ -148,17 +213,28 @@ class Description:
 
     protocol: Annotated[int, Range(1, 65535)]
     version: Name
-    tee: Name
-    simulated: bool
+    identity: EnclaveIdentity
+    transport: Name
     cipher_backend: Name
     confinement: Annotated[tuple[Confinement, ...], Items(32)]
 
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """A fresh public key; its private half opens one message and is gone."""
+    """A fresh public key; its private half opens one message and is gone.
+
+    ``report`` is over :func:`strongroom.boundary.sealed.report_data` of the purpose and the key.
+    """
 
     public_key: PublicKey
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A report over the challenge of the one who asked."""
+
+    report: Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +252,10 @@ class DiskFacts:
     discard_allowed: bool
     keyslots: Annotated[tuple[Keyslot, ...], Items(32)]
     notices: Annotated[tuple[Text, ...], Items(64)]
+    authentication: Authentication
+    enrolment: Enrolment | None
+    epoch: Counter
+    changes: Annotated[tuple[Text, ...], Items(64)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,13 +278,29 @@ class Created:
     keyslots: Annotated[tuple[Keyslot, ...], Items(32)]
     recovery_keyslot: KeyslotNumber | None
     recovery_key: SealedReply | None
+    enrolment: Enrolment | None
+    epoch: Counter
 
 
 @dataclass(frozen=True, slots=True)
 class Unlocked:
-    """The volume key is in the enclave."""
+    """The volume key is in the enclave.
+
+    ``authenticated`` when the header's codes, under the volume key, are right; then
+    ``epoch`` is worth remembering.
+    """
 
     keyslot: KeyslotNumber
+    authenticated: bool
+    epoch: Counter
+    notices: Annotated[tuple[Text, ...], Items(64)]
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderWritten:
+    """A header was committed."""
+
+    epoch: Counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +309,49 @@ class KeyslotWritten:
 
     keyslot: Keyslot
     recovery_key: SealedReply | None
+    epoch: Counter
+
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """The next enclave of a volume: the key to hand secrets over to, and the report that binds it.
+
+    ``report`` is over the report data of ``handover`` and the key.
+    """
+
+    public_key: PublicKey
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class HandoverSlot:
+    """The sealed factors of one keyslot, encrypted to the next enclave."""
+
+    keyslot: KeyslotNumber
+    share: Annotated[bytes, Size(1, 512)]
+    parameters: Annotated[bytes, Size(1, 1024)]
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """What the next enclave needs to seal a volume to itself, for it alone.
+
+    ``ciphertext`` is a transport key in HPKE; the rest is encrypted with that key.
+    """
+
+    encapsulated_key: PublicKey
+    ciphertext: Annotated[bytes, Size(17, 512)]
+    header_key: Annotated[bytes, Size(1, 512)]
+    slots: Annotated[tuple[HandoverSlot, ...], Items(32)]
+
+
+@dataclass(frozen=True, slots=True)
+class Resealed:
+    """A volume is sealed to the next enclave."""
+
+    enrolment: Enrolment
+    epoch: Counter
+    removed_keyslots: Annotated[tuple[KeyslotNumber, ...], Items(32)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +376,7 @@ class BackupWritten:
     uuid: Uuid
     sequence_number: Counter
     size_bytes: Bytes64
+    epoch: Counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,10 +415,11 @@ class NewRecipient(Call[Recipient]):
 class LoadDisk(Call[DiskFacts]):
     """Take the disk, make one private copy of its header, and check it. Once per enclave.
 
-    A broken copy of the header is rewritten from the good one unless ``read_only``.
+    Without ``image`` the disk is the file that the enclave was started with. A broken copy of the
+    header is rewritten from the good one unless ``read_only``, or it cannot be authenticated yet.
     """
 
-    image: File
+    image: File | None
     header: File | None
     read_only: bool
     result: ClassVar[type[object]] = DiskFacts
@@ -295,11 +436,13 @@ class DumpHeader(Call[HeaderDump]):
 class CreateVolume(Call[Created]):
     """Write a new header to a target that the host has found fit to be overwritten."""
 
-    image: File
+    image: File | None
     header: File | None
     label: Annotated[str, Size(0, 47)]
     sector_size_bytes: SectorBytes
     key_bits: KeyBits
+    factors: Factors
+    seal_policy: SealPolicy
     kdf: KdfParameters
     passphrase: Sealed
     recovery_key_to: PublicKey | None
@@ -317,9 +460,12 @@ class Unlock(Call[Unlocked]):
 
 @dataclass(frozen=True, slots=True)
 class Serve(Call[Done]):
-    """Serve the unlocked volume over NBD to everyone who connects to ``listener``."""
+    """Serve the unlocked volume over NBD to everyone who connects to ``listener``.
 
-    listener: File
+    Without ``listener`` the clients come through the boundary's own stream.
+    """
+
+    listener: File | None
     export_name: Name
     result: ClassVar[type[object]] = Done
 
@@ -337,6 +483,7 @@ class AddKeyslot(Call[KeyslotWritten]):
 
     existing: Sealed
     new: Sealed | None
+    factors: Factors
     kdf: KdfParameters
     keyslot: KeyslotNumber | None
     recovery_key_to: PublicKey | None
@@ -355,12 +502,59 @@ class ChangeKeyslot(Call[KeyslotWritten]):
 
 
 @dataclass(frozen=True, slots=True)
-class RemoveKeyslot(Call[Done]):
+class RemoveKeyslot(Call[HeaderWritten]):
     """Remove a keyslot; ``existing`` must open another one, so that a way in is proven to stay."""
 
     existing: Sealed
     keyslot: KeyslotNumber
-    result: ClassVar[type[object]] = Done
+    result: ClassVar[type[object]] = HeaderWritten
+
+
+@dataclass(frozen=True, slots=True)
+class ProveIdentity(Call[Proof]):
+    """Ask for a report over a challenge. Allowed at any time."""
+
+    challenge: Challenge
+    result: ClassVar[type[object]] = Proof
+
+
+@dataclass(frozen=True, slots=True)
+class BecomeSuccessor(Call[Successor]):
+    """Ask the next enclave of a volume for the key that secrets are handed over to."""
+
+    result: ClassVar[type[object]] = Successor
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver(Call[Handover]):
+    """Check the next enclave's report, and encrypt what opens the loaded volume to it."""
+
+    existing: Sealed
+    successor: Successor
+    result: ClassVar[type[object]] = Handover
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver(Call[Resealed]):
+    """Check a handover against the loaded header, and seal the volume to this enclave."""
+
+    handover: Handover
+    policy: SealPolicy
+    result: ClassVar[type[object]] = Resealed
+
+
+@dataclass(frozen=True, slots=True)
+class Reseal(Call[Resealed]):
+    """Seal the loaded volume to this enclave as it is now.
+
+    With ``adopt`` also a volume that is sealed to an enclave which is lost. What was sealed to that
+    one cannot be had, so the keyslots that need it are removed; another one must open.
+    """
+
+    existing: Sealed
+    policy: SealPolicy
+    adopt: bool
+    result: ClassVar[type[object]] = Resealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,7 +572,7 @@ class RestoreHeader(Call[BackupWritten]):
     Without ``force`` a backup that is older than the header, or of another volume, is refused.
     """
 
-    image: File
+    image: File | None
     header: File | None
     backup: File
     force: bool
@@ -408,18 +602,23 @@ class ReportProgress(Call[Done]):
 ECALLS: Final[tuple[type[Call[object]], ...]] = (
     AddKeyslot,
     BackupHeader,
+    BecomeSuccessor,
     ChangeKeyslot,
     CreateVolume,
     Describe,
     DumpHeader,
+    HandOver,
     LoadDisk,
     NewRecipient,
+    ProveIdentity,
     ReadCounters,
     RemoveKeyslot,
+    Reseal,
     RestoreHeader,
     RunSelftest,
     Serve,
     Shutdown,
+    TakeOver,
     Unlock,
 )
 """Every call into the enclave."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from click.shell_completion import CompletionItem
 
+    from strongroom.host.contracts import SealPolicy, TeeName
     from strongroom.units import ByteCount, KibiBytes
 
 Function = TypeVar("Function", bound=Callable[..., None])
@@ -162,6 +163,37 @@ recovery_file_option = click.option(
 )
 
 
+tee_option = click.option(
+    "--tee",
+    type=click.Choice(("process", "gramine")),
+    default="process",
+    show_default=True,
+    help="What the enclave runs in. A process is simulated: no hardware stands behind it.",
+)
+
+
+def seal_policy_option(*, default: SealPolicy | None) -> Callable[[Function], Function]:
+    """Return the option that says to what a volume is sealed; ``None`` keeps what it is."""
+    return click.option(
+        "--seal-policy",
+        type=click.Choice(("signer", "measurement")),
+        default=default,
+        show_default=default is not None,
+        help="Seal to all that this enclave's signer signs, or strictly to this program, which "
+        "every upgrade changes: see reseal." + ("" if default else " Default: as it is."),
+    )
+
+
+def unlocking_options(function: Function) -> Function:
+    """Add the options that say to which enclave a passphrase may go, and what is agreed to."""
+    accept = click.option(
+        "--accept-header-change",
+        is_flag=True,
+        help="Another program, such as cryptsetup, changed the header, and that was meant.",
+    )
+    return accept(tee_option(function))
+
+
 def keyslot_option(*, required: bool, about: str) -> Callable[[Function], Function]:
     """Return the option that names a keyslot."""
     return click.option(
@@ -236,6 +268,13 @@ class KdfOptions(TypedDict):
     kdf: Literal["argon2id", "argon2i", "pbkdf2"]
     kdf_memory: KibiBytes | None
     kdf_iterations: int | None
+
+
+class UnlockingOptions(TypedDict):
+    """The values of :func:`unlocking_options`."""
+
+    tee: TeeName
+    accept_header_change: bool
 
 
 class ImageOptions(TypedDict):

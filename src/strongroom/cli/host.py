@@ -10,6 +10,7 @@ from strongroom.host.contracts import (
     Finding,
     FormatRequest,
     FormatResult,
+    IdentityResult,
     ImageReference,
     KdfChoice,
     KeyslotResult,
@@ -18,7 +19,11 @@ from strongroom.host.contracts import (
     OpenResult,
     PassphraseSource,
     Reporter,
+    ResealResult,
+    SealPolicy,
     StatusResult,
+    TeeName,
+    Unlocking,
 )
 
 
@@ -31,7 +36,13 @@ class Volumes(Protocol):
         """Make a volume."""
 
     def open_volume(
-        self, request: OpenRequest, passphrase: PassphraseSource, report: Reporter, /
+        self,
+        request: OpenRequest,
+        passphrase: PassphraseSource,
+        report: Reporter,
+        /,
+        *,
+        accept_header_change: bool,
     ) -> OpenResult:
         """Open a volume in the background; return when it is ready."""
 
@@ -49,7 +60,9 @@ class Volumes(Protocol):
         ``key_command`` is run once the enclave listens: it hands over the passphrase.
         """
 
-    def set_key(self, name: str, passphrase: PassphraseSource, report: Reporter, /) -> OpenResult:
+    def set_key(
+        self, name: str, passphrase: PassphraseSource, how: Unlocking, report: Reporter, /
+    ) -> OpenResult:
         """Hand a passphrase to a volume that waits for it."""
 
     def close_volume(self, name: str, /, *, force: bool, report: Reporter) -> None:
@@ -67,29 +80,32 @@ class Volumes(Protocol):
     def list_keyslots(self, image: ImageReference, /) -> tuple[KeyslotResult, ...]:
         """Name the keyslots of an image."""
 
-    def add_keyslot(  # noqa: PLR0917 - the host's signature
+    def add_keyslot(  # noqa: PLR0913 - the host's signature
         self,
         image: ImageReference,
         existing: PassphraseSource,
         new: PassphraseSource | None,
-        kdf: KdfChoice,
         report: Reporter,
         /,
         *,
+        how: Unlocking,
+        kdf: KdfChoice,
+        factors: tuple[str, ...] | None,
         keyslot: int | None,
         recovery_fd: int | None,
     ) -> KeyslotResult:
         """Add a passphrase, or a recovery key when ``recovery_fd`` is given."""
 
-    def change_keyslot(  # noqa: PLR0917 - the host's signature
+    def change_keyslot(
         self,
         image: ImageReference,
         existing: PassphraseSource,
         new: PassphraseSource,
-        kdf: KdfChoice,
         report: Reporter,
         /,
         *,
+        how: Unlocking,
+        kdf: KdfChoice,
         keyslot: int | None,
     ) -> KeyslotResult:
         """Replace the passphrase of the keyslot that ``existing`` opens."""
@@ -101,9 +117,29 @@ class Volumes(Protocol):
         report: Reporter,
         /,
         *,
+        how: Unlocking,
         keyslot: int,
     ) -> None:
         """Erase a keyslot, never the last way in."""
+
+    def identity(
+        self, report: Reporter, /, *, tee: TeeName, python: Path | None, expect: Path | None
+    ) -> IdentityResult:
+        """Tell who an enclave is, and fail unless it is the expected one."""
+
+    def reseal(
+        self,
+        image: ImageReference,
+        passphrase: PassphraseSource,
+        report: Reporter,
+        /,
+        *,
+        how: Unlocking,
+        policy: SealPolicy | None,
+        successor: Path | None,
+        adopt: bool,
+    ) -> ResealResult:
+        """Seal a volume to another enclave."""
 
     def backup_header(self, image: ImageReference, file: Path, /) -> Mapping[str, JsonValue]:
         """Write the header to a new file."""

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The enclave's entry: ``python -I -m strongroom.enclave --boundary fd:N --pid-fd M``.
+"""The enclave's entry: ``python -I -m strongroom.enclave --boundary fd:N --tee NAME --state DIR``.
 
 Order matters. Namespaces first, while there is one thread; then a fork, so that the enclave is the
-first process of its own PID namespace; then everything that needs a file system; then confinement,
-which cannot be undone; and only then the first ecall, and so the first secret.
+first process of its own PID namespace; then everything that needs a file system, the TEE's identity
+and root of keys last, when all that runs is loaded; then confinement, which cannot be undone; and
+only then the first ecall.
 """
 
 import argparse
@@ -12,15 +13,17 @@ import os
 import select
 import sys
 import threading
+from pathlib import Path
 from typing import Final, NoReturn
 
-from strongroom import _core
+from strongroom import _core, tee
 from strongroom.boundary.calls import ECALLS, Confinement, ReportProgress
 from strongroom.boundary.channel import Responder, registry_of
 from strongroom.boundary.stream import ByteStream, EndOfStreamError
-from strongroom.enclave.session import Session
+from strongroom.enclave.session import Session, Surroundings
 from strongroom.enclave.transport import open_stream
 from strongroom.errors import BoundaryError, StrongroomError
+from strongroom.tee.provider import Tee
 
 _LONGEST_DETAIL: Final = 256
 
@@ -32,20 +35,25 @@ def main() -> int:
     stream = open_stream(options.boundary)
     entered = _core.enter_namespaces()
     _become_first_process(options.pid_fd)
+    # In the process that stays, as secrets do not survive a fork; and while there are still files.
+    present = tee.start(options.tee, options.state)
     measures = [*entered, *_core.confine(), _core.secret_memory()]
     gc.freeze()
-    return _serve(stream, tuple(_confinement(measure) for measure in measures), options.boundary)
+    kind, _, argument = options.boundary.partition(":")
+    confinement = tuple(_confinement(measure) for measure in measures)
+    host_fd = int(argument) if kind == "fd" else None
+    return _serve(stream, Surroundings(confinement, kind), present, host_fd)
 
 
-def _serve(stream: ByteStream, confinement: tuple[Confinement, ...], address: str) -> int:
+def _serve(stream: ByteStream, around: Surroundings, present: Tee, host_fd: int | None) -> int:
     responder = Responder(stream, registry_of(ECALLS))
 
     def progress(stage: str, done: int, total: int) -> None:
         responder.ocall(ReportProgress(stage, done, total))
 
-    session = Session(confinement, progress)
-    if address.startswith("fd:"):
-        threading.Thread(target=_end_with_host, args=(int(address[3:]),), daemon=True).start()
+    session = Session(around, present, progress)
+    if host_fd is not None:
+        threading.Thread(target=_end_with_host, args=(host_fd,), daemon=True).start()
     try:
         while not session.ended:
             responder.serve_one(session.answer)
@@ -97,6 +105,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="strongroom.enclave", add_help=False)
     parser.add_argument("--boundary", required=True)
     parser.add_argument("--pid-fd", type=int)
+    parser.add_argument("--tee", required=True)
+    parser.add_argument("--state", type=Path, required=True)
     return parser.parse_args()
 
 

@@ -9,52 +9,94 @@ from typing import Final
 
 from strongroom.boundary.calls import BackupWritten
 from strongroom.enclave.disk import Disk, read_at, sync, write_at
-from strongroom.errors import HeaderBrokenError, NotLuksError
+from strongroom.enclave.inspection import Inspected, inspect, tampered
+from strongroom.errors import HeaderBrokenError, NotLuksError, RollbackError
 from strongroom.luks2 import (
     HEADER_COPY_BYTES,
+    Backup,
     Header,
     backup_size_bytes,
     check_backup,
     load_header,
     restore_steps,
+    strongroom_token,
 )
 from strongroom.luks2.limits import MAX_BACKUP_SLACK_BYTES, MAX_KEYSLOTS_BYTES
+from strongroom.tee.provider import Tee
 from strongroom.units import ByteCount, ByteOffset
 
 _MOST_BYTES: Final = ByteCount(HEADER_COPY_BYTES + MAX_KEYSLOTS_BYTES + MAX_BACKUP_SLACK_BYTES)
 
 
-def write_backup(header: Header, disk: Disk, output: int) -> BackupWritten:
+def write_backup(inspected: Inspected, disk: Disk, output: int) -> BackupWritten:
     """Copy the header area to an empty file and make it durable.
 
     Raises:
         NoSpaceError: The output is full.
         DiskError: Reading or writing failed.
     """
-    size = backup_size_bytes(header)
+    size = backup_size_bytes(inspected.header)
     data = disk.read_header_area(ByteOffset(0), size)
     write_at(output, ByteOffset(0), data)
     sync(output)
-    return BackupWritten(header.binary.uuid, header.binary.seqid, len(data))
+    return _written(inspected, len(data))
 
 
-def restore_backup(disk: Disk, backup: int, *, force: bool) -> BackupWritten:
+def restore_backup(disk: Disk, backup: int, tee: Tee, *, force: bool) -> BackupWritten:
     """Check a backup and write it over the header.
 
     The keyslot areas are written before the header that refers to them. A kill in between can leave
     a header whose keyslots do not open; running the restore again completes it.
 
     Raises:
-        RollbackError: The backup is older than the header, or of another volume, without ``force``.
+        RollbackError: The backup is older than the header, of another volume, or lacks the
+            authentication that the header has, without ``force``.
+        HeaderTamperedError: The backup was tampered with, also with ``force``.
         FormatError: The backup is not a whole, valid header.
     """
     data = read_at(backup, ByteOffset(0), ByteCount(_MOST_BYTES + 1))
-    checked = check_backup(None if force else _current_header(disk), data, detached=disk.detached)
-    restored = checked.loaded.header
+    current = None if force else _current_header(disk)
+    checked = check_backup(current, data, detached=disk.detached)
+    inspected = inspect(checked.loaded, _material(checked), tee)
+    if inspected.state == "tampered":
+        raise tampered(inspected.findings)
+    if current is not None:
+        _check_epoch(current, inspected)
     if not disk.detached:
-        restored.data_size_bytes(disk.image_size_bytes())
+        inspected.header.data_size_bytes(disk.image_size_bytes())
     disk.apply(restore_steps(checked))
-    return BackupWritten(restored.binary.uuid, restored.binary.seqid, len(data))
+    return _written(inspected, len(data))
+
+
+def _written(inspected: Inspected, size_bytes: int) -> BackupWritten:
+    binary = inspected.header.binary
+    epoch = 0 if inspected.token is None else inspected.token.epoch
+    return BackupWritten(binary.uuid, binary.seqid, size_bytes, epoch)
+
+
+def _material(checked: Backup) -> dict[int, bytes]:
+    header = checked.loaded.header
+    start = header.keyslots_offset_bytes
+    return {
+        number: checked.keyslots_area[slot.area.offset_bytes - start :][: slot.area.size_bytes]
+        for number, slot in header.keyslots.items()
+    }
+
+
+def _check_epoch(current: Header, inspected: Inspected) -> None:
+    token = strongroom_token(current)
+    if token is None:
+        return
+    if inspected.token is None:
+        raise RollbackError(
+            "the backup has no authentication, and the header has",
+            hint="it is from before the volume was sealed, or was made by somebody else",
+        )
+    if inspected.token.epoch < token.epoch:
+        raise RollbackError(
+            f"the backup is of epoch {inspected.token.epoch}, and the header of {token.epoch}",
+            hint="an older header brings back keyslots that were removed since",
+        )
 
 
 def _current_header(disk: Disk) -> Header | None:

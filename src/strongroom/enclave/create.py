@@ -6,6 +6,7 @@ keyslot areas are written, then the secondary header, then the primary. Until th
 durable, the target is no LUKS volume at all.
 """
 
+import dataclasses
 import os
 import uuid
 from dataclasses import dataclass
@@ -14,29 +15,42 @@ from typing import Final
 from strongroom import _core
 from strongroom._core import Secret
 from strongroom.boundary.calls import CreateVolume, SealedReply
-from strongroom.enclave import kdf
+from strongroom.enclave.authentication import authenticated
 from strongroom.enclave.disk import Disk
-from strongroom.enclave.keyslots import Progress, area_steps, make_keyslot
+from strongroom.enclave.factors import in_order
+from strongroom.enclave.header_keys import authentication_mark, volume_header_key
+from strongroom.enclave.inspection import Inspected, inspect
+from strongroom.enclave.keyslots import (
+    Edit,
+    plain_secret,
+    recovery_secret,
+    sealed_secret,
+    with_recovery_mark,
+    with_secret,
+)
+from strongroom.enclave.opening import Progress
 from strongroom.enclave.recipients import seal_recovery_key
+from strongroom.enclave.sealed_slots import SlotSealer, seal_key_for, sealing_of
 from strongroom.errors import NoSpaceError
 from strongroom.luks2 import (
-    Argon2,
     Digest,
     Header,
-    Pbkdf2,
+    HeaderCopy,
+    LoadedHeader,
+    StrongroomToken,
     Sync,
     WriteAt,
     commit_steps,
+    copy_salt,
+    free_token,
     new_header,
-    recovery_token,
-    with_keyslot,
-    with_token,
 )
 from strongroom.luks2.limits import (
     BINARY_HEADER_BYTES,
     DEFAULT_DATA_OFFSET_BYTES,
     HEADER_SIZES,
 )
+from strongroom.tee.provider import Tee
 from strongroom.units import MIB, ByteOffset
 
 SEGMENT_CIPHER: Final = "aes-xts-plain64"
@@ -44,7 +58,9 @@ DIGEST_HASH: Final = "sha256"
 DIGEST_ITERATIONS: Final = 1000
 """The volume key has 256 random bits or more: iterations add nothing, and every open pays them."""
 
+PASSPHRASE_KEYSLOT: Final = 0
 RECOVERY_KEYSLOT: Final = 1
+FIRST_EPOCH: Final = 1
 
 _SALT_BYTES: Final = 32
 _BINARY_SALT_BYTES: Final = 64
@@ -55,12 +71,16 @@ _WIPE_CHUNK_BYTES: Final = MIB
 class NewVolume:
     """What was written, and the recovery key of :data:`RECOVERY_KEYSLOT` if one was asked for."""
 
-    header: Header
+    inspected: Inspected
     recovery_key: SealedReply | None
 
 
-def create(request: CreateVolume, disk: Disk, passphrase: Secret, progress: Progress) -> NewVolume:
+def create(
+    request: CreateVolume, disk: Disk, passphrase: Secret, *, tee: Tee, progress: Progress
+) -> NewVolume:
     """Make a volume key, its keyslots and the header, and write them.
+
+    With the factor ``enclave`` the volume is sealed to this enclave, and its header authenticated.
 
     Raises:
         NoSpaceError: The target is too small for a header and one sector, or the disk is full.
@@ -69,21 +89,29 @@ def create(request: CreateVolume, disk: Disk, passphrase: Secret, progress: Prog
     """
     _check_room(request, disk)
     volume_key = Secret.random(request.key_bits // 8)
+    volume_uuid = str(uuid.uuid4())
+    header_key = volume_header_key(volume_key, volume_uuid)
     try:
-        header = _blank_header(request, volume_key)
+        blank = _blank_header(request, volume_uuid, volume_key, header_key)
         progress("deriving the passphrase's key", 0, 0)
-        chosen = kdf.choose(request.kdf)
-        header, areas = _with_slot(header, 0, passphrase, volume_key, chosen=chosen)
+        edit = Edit(blank, {}, {})
         sealed = None
         if request.recovery_key_to is not None:
-            header, more, sealed = _with_recovery(header, volume_key, request.recovery_key_to)
-            areas += more
+            edit, sealed = _with_recovery(edit, volume_key, request.recovery_key_to)
+        if "enclave" in request.factors:
+            edit = _with_enclave(
+                edit, request, passphrase, volume_key=volume_key, header_key=header_key, tee=tee
+            )
+        else:
+            secret = plain_secret(passphrase, request.kdf)
+            edit = with_secret(edit, PASSPHRASE_KEYSLOT, secret, volume_key)
     finally:
         volume_key.erase()
-    _blank(disk, header, progress)
-    disk.apply(areas)
-    disk.apply(commit_steps(header))
-    return NewVolume(header, sealed)
+        header_key.erase()
+    _blank(disk, edit.header, progress)
+    disk.apply((*edit.before, *commit_steps(edit.header)))
+    written = LoadedHeader(edit.header, HeaderCopy.PRIMARY, (), (), canonical=True)
+    return NewVolume(inspect(written, edit.material, tee), sealed)
 
 
 def _check_room(request: CreateVolume, disk: Disk) -> None:
@@ -101,8 +129,11 @@ def _check_room(request: CreateVolume, disk: Disk) -> None:
         )
 
 
-def _blank_header(request: CreateVolume, volume_key: Secret) -> Header:
-    salt = os.urandom(_SALT_BYTES)
+def _blank_header(
+    request: CreateVolume, volume_uuid: str, volume_key: Secret, header_key: Secret
+) -> Header:
+    is_authenticated = "enclave" in request.factors
+    salt = authentication_mark(header_key) if is_authenticated else os.urandom(_SALT_BYTES)
     value = _core.volume_key_digest(
         volume_key,
         salt,
@@ -110,10 +141,13 @@ def _blank_header(request: CreateVolume, volume_key: Secret) -> Header:
         iterations=DIGEST_ITERATIONS,
         length_bytes=32,
     )
+    salts = [os.urandom(_BINARY_SALT_BYTES) for _ in HeaderCopy]
+    if is_authenticated:
+        salts = [copy_salt(volume_uuid, copy) for copy in HeaderCopy]
     return new_header(
-        uuid=str(uuid.uuid4()),
-        salt=os.urandom(_BINARY_SALT_BYTES),
-        secondary_salt=os.urandom(_BINARY_SALT_BYTES),
+        uuid=volume_uuid,
+        salt=salts[0],
+        secondary_salt=salts[1],
         digest=Digest(
             hash_name=DIGEST_HASH,
             iterations=DIGEST_ITERATIONS,
@@ -128,31 +162,58 @@ def _blank_header(request: CreateVolume, volume_key: Secret) -> Header:
     )
 
 
-def _with_slot(
-    header: Header,
-    number: int,
+def _with_enclave(
+    edit: Edit,
+    request: CreateVolume,
     passphrase: Secret,
-    volume_key: Secret,
     *,
-    chosen: Pbkdf2 | Argon2,
-) -> tuple[Header, tuple[WriteAt | Sync, ...]]:
-    keyslot, area = make_keyslot(header, passphrase, volume_key, chosen)
-    return with_keyslot(header, number, keyslot, digest=0), area_steps(keyslot, area)
+    volume_key: Secret,
+    header_key: Secret,
+    tee: Tee,
+) -> Edit:
+    volume_uuid = edit.header.binary.uuid
+    sealing = sealing_of(tee, request.seal_policy, volume_uuid)
+    seal_key = seal_key_for(tee, sealing, volume_uuid)
+    try:
+        sealer = SlotSealer(seal_key, sealing, volume_uuid)
+        secret = sealed_secret(
+            sealer,
+            passphrase,
+            request.kdf,
+            keyslot=PASSPHRASE_KEYSLOT,
+            factors=in_order(request.factors),
+        )
+        try:
+            edit = with_secret(edit, PASSPHRASE_KEYSLOT, secret, volume_key)
+        finally:
+            secret.passphrase.erase()
+        token = StrongroomToken(
+            number=free_token(edit.header),
+            keyslots=(),
+            epoch=FIRST_EPOCH,
+            sealing=sealing,
+            slots=edit.slots,
+        )
+        header = authenticated(
+            edit.header, edit.material, token, seal_key=seal_key, header_key=header_key
+        )
+    finally:
+        seal_key.erase()
+    return dataclasses.replace(edit, header=header)
 
 
 def _with_recovery(
-    header: Header, volume_key: Secret, client_public_key: bytes
-) -> tuple[Header, tuple[WriteAt | Sync, ...], SealedReply]:
+    edit: Edit, volume_key: Secret, client_public_key: bytes
+) -> tuple[Edit, SealedReply]:
     recovery_key = Secret.random_recovery_key()
     try:
         # Sealed before anything is written: a key that the client cannot have makes no volume.
         sealed = seal_recovery_key(recovery_key, client_public_key)
-        header, areas = _with_slot(
-            header, RECOVERY_KEYSLOT, recovery_key, volume_key, chosen=kdf.minimal()
-        )
+        secret = recovery_secret(recovery_key)
+        edit = with_secret(edit, RECOVERY_KEYSLOT, secret, volume_key)
     finally:
         recovery_key.erase()
-    return with_token(header, recovery_token(RECOVERY_KEYSLOT)), areas, sealed
+    return with_recovery_mark(edit, RECOVERY_KEYSLOT), sealed
 
 
 def _blank(disk: Disk, header: Header, progress: Progress) -> None:

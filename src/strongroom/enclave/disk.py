@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The disk as the enclave sees it: descriptors that the host passed, and nothing it may trust.
 
-The header is read once, into a private copy; what is checked is what is used.
+The header is read into a private copy, every byte of it at most once: what is checked is what is
+used, whatever the disk says when it is asked again.
 """
 
 import contextlib
@@ -25,6 +26,7 @@ class Disk:
 
     def __init__(self, image_fd: int, header_fd: int | None, *, read_only: bool = False) -> None:
         self.read_only = read_only
+        self._private_copy = bytearray()
         self.image_fd = os.dup(image_fd)
         self._header_fd = self.image_fd if header_fd is None else os.dup(header_fd)
 
@@ -60,12 +62,22 @@ class Disk:
         return self.read_header_area(ByteOffset(0), ByteCount(HEADER_COPY_BYTES))
 
     def read_header_area(self, offset: ByteOffset, size: ByteCount) -> bytes:
-        """Return up to ``size`` bytes of the header device; fewer only at its end.
+        """Return up to ``size`` bytes of the private copy; fewer only at the device's end.
+
+        What the copy does not have yet is read from the device: each byte once, and never again.
 
         Raises:
             DiskError: Reading failed.
         """
-        return read_at(self._header_fd, offset, size)
+        present = len(self._private_copy)
+        missing = offset + size - present
+        if missing > 0:
+            self._private_copy += read_at(self._header_fd, ByteOffset(present), ByteCount(missing))
+        return bytes(memoryview(self._private_copy)[offset : offset + size])
+
+    def forget_header(self) -> None:
+        """Release the private copy: nothing asks for the header any more."""
+        self._private_copy = bytearray()
 
     def apply(self, steps: tuple[Step, ...]) -> None:
         """Carry out writes and syncs on the header device, in order.
@@ -78,8 +90,13 @@ class Disk:
             match step:
                 case WriteAt():
                     write_at(self._header_fd, step.offset, step.data)
+                    self._note_write(step)
                 case _:
                     sync(self._header_fd)
+
+    def _note_write(self, step: WriteAt) -> None:
+        known = step.data[: max(0, len(self._private_copy) - step.offset)]
+        self._private_copy[step.offset : step.offset + len(known)] = known
 
     def close(self) -> None:
         """Release both descriptors."""

@@ -44,13 +44,18 @@ class Place:
         return uuid.UUID(self.volume_uuid).bytes + self.keyslot.to_bytes(4, "big")
 
 
+def in_order(names: tuple[str, ...]) -> tuple[Factor, ...]:
+    """Return the factors that are named, in their order; what is unknown is left out."""
+    return tuple(name for name in FACTORS if name in names)
+
+
 def policy_digest(factors: tuple[Factor, ...]) -> bytes:
     """Return the 32 bytes that bind a slot secret to the factors that it is made of.
 
     Raises:
         FormatError: They are not a selection of :data:`FACTORS` in its order.
     """
-    if not factors or factors != tuple(name for name in FACTORS if name in factors):
+    if not factors or factors != in_order(factors):
         raise FormatError("the factors of a keyslot are not a list in its order")
     policy = canonical_json({"factors": [*factors], "version": _VERSION})
     return hashlib.sha256(policy).digest()

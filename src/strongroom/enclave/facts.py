@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the checked header to what the host may know: no secret, and limits kept."""
 
+from typing import cast
+
 from strongroom.boundary import calls
 from strongroom.enclave import kdf
 from strongroom.enclave.create import RECOVERY_KEYSLOT, NewVolume
 from strongroom.enclave.disk import Disk
-from strongroom.luks2 import Argon2, Header
+from strongroom.enclave.inspection import Inspected
+from strongroom.luks2 import Argon2, Header, Sealing
+from strongroom.luks2.limits import STRONGROOM_TOKEN
+from strongroom.tee.identity import Identity
 from strongroom.units import ByteCount
 
 _PRIORITIES = ("ignore", "normal", "prefer")
 _MAX_NOTICES = 64
 
 
-def disk_facts(header: Header, disk: Disk, notices: tuple[str, ...]) -> calls.DiskFacts:
+def disk_facts(inspected: Inspected, disk: Disk, notices: tuple[str, ...]) -> calls.DiskFacts:
     """Return what a loaded header says."""
+    header, token = inspected.header, inspected.token
     segment = header.segment
     return calls.DiskFacts(
         uuid=header.binary.uuid,
@@ -25,15 +31,18 @@ def disk_facts(header: Header, disk: Disk, notices: tuple[str, ...]) -> calls.Di
         data_size_bytes=header.data_size_bytes(disk.image_size_bytes()),
         sequence_number=header.binary.seqid,
         discard_allowed="allow-discards" in header.flags,
-        keyslots=tuple(keyslot(header, number) for number in sorted(header.keyslots)),
-        notices=tuple(_clipped(notice) for notice in notices[:_MAX_NOTICES]),
+        keyslots=tuple(keyslot(inspected, number) for number in sorted(header.keyslots)),
+        notices=_texts(notices),
+        authentication=inspected.state,
+        enrolment=None if token is None else enrolment(token.sealing),
+        epoch=0 if token is None else token.epoch,
+        changes=_texts(inspected.findings),
     )
 
 
 def created(made: NewVolume, disk: Disk) -> calls.Created:
     """Return what a new volume is."""
-    header = made.header
-    known = disk_facts(header, disk, ())
+    known = disk_facts(made.inspected, disk, ())
     return calls.Created(
         uuid=known.uuid,
         cipher=known.cipher,
@@ -44,26 +53,62 @@ def created(made: NewVolume, disk: Disk) -> calls.Created:
         keyslots=known.keyslots,
         recovery_keyslot=None if made.recovery_key is None else RECOVERY_KEYSLOT,
         recovery_key=made.recovery_key,
+        enrolment=known.enrolment,
+        epoch=known.epoch,
     )
 
 
-def keyslot(header: Header, number: int) -> calls.Keyslot:
-    """Return one keyslot of a header."""
+def keyslot(inspected: Inspected, number: int) -> calls.Keyslot:
+    """Return one keyslot, with the KDF that its passphrase goes through, as far as it is known."""
+    header, sealed = inspected.header, inspected.sealed_slot(number)
     slot = header.keyslots[number]
-    argon2 = slot.kdf if isinstance(slot.kdf, Argon2) else None
+    derived = inspected.kdf_of(number)
+    kind = _kind(header, number)
+    factors = ("passphrase",) if kind == "passphrase" else ()
+    argon2 = derived if isinstance(derived, Argon2) else None
     return calls.Keyslot(
         number=number,
-        kind=_clipped(_kind(header, number)),
+        kind=_clipped(kind),
         priority=_PRIORITIES[slot.priority],  # type: ignore[arg-type]  # a value of the Literal
-        kdf=kdf.name_of(slot),  # type: ignore[arg-type]  # the same
-        kdf_hash="" if isinstance(slot.kdf, Argon2) else slot.kdf.hash_name,
-        kdf_iterations=slot.kdf.iterations,
+        kdf=kdf.name_of(derived),
+        kdf_hash="" if isinstance(derived, Argon2) else derived.hash_name,
+        kdf_iterations=derived.iterations,
         kdf_memory_kib=0 if argon2 is None else argon2.memory_kib,
         kdf_lanes=0 if argon2 is None else argon2.lanes,
         cipher=slot.area.cipher,
         key_bits=ByteCount(slot.key_bytes * 8),
         area_offset_bytes=slot.area.offset_bytes,
         area_size_bytes=slot.area.size_bytes,
+        factors=cast("calls.Factors", factors if sealed is None else sealed.factors),
+    )
+
+
+def enrolment(sealing: Sealing) -> calls.Enrolment:
+    """Return what a volume is sealed to."""
+    return calls.Enrolment(
+        policy=sealing.policy,
+        identity=calls.EnclaveIdentity(
+            tee=sealing.tee,
+            simulated=sealing.simulated,
+            measurement=sealing.measurement,
+            signer=sealing.signer,
+            product_id=sealing.product_id,
+            security_version=sealing.security_version,
+            debug=sealing.debug,
+        ),
+    )
+
+
+def identity(own: Identity) -> calls.EnclaveIdentity:
+    """Return who this enclave is."""
+    return calls.EnclaveIdentity(
+        tee=own.tee,
+        simulated=own.simulated,
+        measurement=own.measurement,
+        signer=own.signer,
+        product_id=own.product_id,
+        security_version=own.security_version,
+        debug=own.debug,
     )
 
 
@@ -71,9 +116,13 @@ def _kind(header: Header, number: int) -> str:
     if header.is_unbound(number):
         return "unbound"
     for token in header.tokens.values():
-        if number in token.keyslots:
+        if number in token.keyslots and token.kind != STRONGROOM_TOKEN:
             return "recovery" if token.kind == "systemd-recovery" else token.kind
     return "passphrase"
+
+
+def _texts(texts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(_clipped(text) for text in texts[:_MAX_NOTICES])
 
 
 def _clipped(text: str) -> str:

@@ -11,9 +11,9 @@ from typing import Final
 
 from strongroom import _core
 from strongroom._core import Secret
-from strongroom.boundary.calls import KdfParameters
+from strongroom.boundary.calls import KdfName, KdfParameters
 from strongroom.errors import LimitError
-from strongroom.luks2 import Argon2, Keyslot, Pbkdf2
+from strongroom.luks2 import Argon2, Pbkdf2
 from strongroom.units import GIB, KIB, MIB, ByteCount, Seconds
 
 TARGET_SECONDS: Final = Seconds(2.0)
@@ -60,9 +60,11 @@ def derive(kdf: Pbkdf2 | Argon2, passphrase: Secret, length: ByteCount) -> Secre
             )
 
 
-def name_of(keyslot: Keyslot) -> str:
-    """Return the name of a keyslot's KDF, as in the header."""
-    return "pbkdf2" if isinstance(keyslot.kdf, Pbkdf2) else keyslot.kdf.variant
+def name_of(kdf: Pbkdf2 | Argon2) -> KdfName:
+    """Return the name of a KDF, as in the header."""
+    if isinstance(kdf, Pbkdf2):
+        return "pbkdf2"
+    return "argon2i" if kdf.variant == "argon2i" else "argon2id"
 
 
 def choose(wanted: KdfParameters) -> Pbkdf2 | Argon2:

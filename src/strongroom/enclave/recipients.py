@@ -9,14 +9,10 @@ from collections import OrderedDict
 from typing import Final
 
 from strongroom._core import HpkeReceiver, Secret
-from strongroom.boundary.calls import (
-    INFO_PREFIX,
-    RECOVERY_INFO,
-    Purpose,
-    Sealed,
-    SealedReply,
-)
+from strongroom.boundary.calls import Purpose, Recipient, Sealed, SealedReply
+from strongroom.boundary.sealed import RECOVERY_INFO, report_data, sealed_aad, sealed_info
 from strongroom.errors import BoundaryError, FormatError
+from strongroom.tee.provider import Tee
 
 MAX_PENDING: Final = 8
 """Most keys that wait for their message; asking for more forgets the oldest."""
@@ -25,23 +21,30 @@ MAX_PENDING: Final = 8
 class Recipients:
     """The keys that wait for their one message."""
 
-    def __init__(self) -> None:
+    def __init__(self, tee: Tee) -> None:
+        self._tee = tee
         self._pending: OrderedDict[bytes, tuple[Purpose, HpkeReceiver]] = OrderedDict()
 
-    def new(self, purpose: Purpose) -> bytes:
-        """Return a public key, 32 bytes, to which one passphrase for ``purpose`` is sealed."""
+    def new(self, purpose: Purpose) -> Recipient:
+        """Return a key to which one passphrase for ``purpose`` is sealed, vouched for by the TEE.
+
+        Raises:
+            TeeError: The TEE gives no report.
+        """
         receiver = HpkeReceiver()
+        report = self._tee.report(report_data(purpose, receiver.public_key))
         self._pending[receiver.public_key] = (purpose, receiver)
         while len(self._pending) > MAX_PENDING:
             _, (_, oldest) = self._pending.popitem(last=False)
             oldest.erase()
-        return receiver.public_key
+        return Recipient(receiver.public_key, report)
 
     def open(self, sealed: Sealed, purpose: Purpose) -> Secret:
         """Open a sealed passphrase; its key is gone afterwards.
 
         Raises:
-            BoundaryError: It was sealed to no waiting key, for another purpose, or was changed.
+            BoundaryError: It was sealed to no waiting key, for another purpose, or it or its terms
+                were changed.
         """
         made_for, receiver = self._pending.pop(sealed.public_key, (None, None))
         if receiver is None:
@@ -52,8 +55,8 @@ class Recipients:
             return receiver.open(
                 sealed.encapsulated_key,
                 sealed.ciphertext,
-                info=INFO_PREFIX + purpose.encode(),
-                aad=sealed.public_key,
+                info=sealed_info(purpose),
+                aad=sealed_aad(sealed.public_key, sealed.terms),
             )
         except FormatError as err:
             raise BoundaryError("a sealed passphrase was changed on its way") from err

@@ -12,8 +12,15 @@ from typing import Final
 
 from strongroom import _core
 from strongroom._core import Secret
-from strongroom.enclave.factors import SHARE_BYTES, Factor, Place, enclave_share
+from strongroom.enclave.factors import (
+    SHARE_BYTES,
+    Factor,
+    Place,
+    enclave_share,
+    slot_passphrase,
+)
 from strongroom.enclave.header_keys import enclave_header_key, enclave_key_id
+from strongroom.enclave.kdf import derive
 from strongroom.errors import EnclaveFactorError, SecurityVersionError
 from strongroom.luks2 import (
     Argon2,
@@ -27,6 +34,7 @@ from strongroom.luks2 import (
 )
 from strongroom.tee.identity import Identity, SealPolicy
 from strongroom.tee.provider import Tee
+from strongroom.units import ByteCount
 
 _VERSION: Final = 1
 
@@ -102,6 +110,55 @@ def seal_key_for(tee: Tee, sealing: Sealing, volume_uuid: str) -> Secret:
     return seal_key
 
 
+@dataclass(frozen=True, slots=True)
+class SlotSealer:
+    """Seals keyslots of one volume to the enclave that ``sealing`` describes.
+
+    The seal key stays the caller's.
+    """
+
+    seal_key: Secret
+    sealing: Sealing
+    volume_uuid: str
+
+    def seal_new(
+        self,
+        keyslot: int,
+        factors: tuple[Factor, ...],
+        passphrase: Secret,
+        kdf: Pbkdf2 | Argon2,
+    ) -> tuple[Secret, SealedSlot]:
+        """Make the secret of a keyslot.
+
+        Returns:
+            The passphrase that LUKS2 sees, and what is to be kept sealed.
+
+        Raises:
+            LimitError: A cost of the KDF is outside its limits.
+        """
+        place = Place(self.volume_uuid, keyslot)
+        sealed = Secret.random(SHARE_BYTES)
+        shares: dict[Factor, Secret] = {}
+        try:
+            slot = self.seal(keyslot, factors, sealed, kdf)
+            shares["enclave"] = enclave_share(sealed, place)
+            if "passphrase" in factors:
+                shares["passphrase"] = derive(kdf, passphrase, ByteCount(SHARE_BYTES))
+            return slot_passphrase(shares, place), slot
+        finally:
+            for secret in (sealed, *shares.values()):
+                secret.erase()
+
+    def seal(
+        self, keyslot: int, factors: tuple[Factor, ...], sealed: Secret, kdf: Pbkdf2 | Argon2
+    ) -> SealedSlot:
+        """Seal a secret and a KDF that a keyslot has already, or is about to get."""
+        place = Place(self.volume_uuid, keyslot)
+        return seal_slot(
+            self.seal_key, self.sealing, place, factors=factors, sealed=sealed, kdf=kdf
+        )
+
+
 def seal_slot(
     seal_key: Secret,
     sealing: Sealing,
@@ -120,9 +177,17 @@ def seal_slot(
     )
 
 
-def new_sealed_secret() -> Secret:
-    """Return a fresh secret for one keyslot, 32 bytes."""
-    return Secret.random(SHARE_BYTES)
+def unseal_kdf(
+    seal_key: Secret, sealing: Sealing, place: Place, slot: SealedSlot
+) -> Pbkdf2 | Argon2:
+    """Open how a keyslot's passphrase is derived. Says nothing of the passphrase.
+
+    Raises:
+        SealedBlobError: As :func:`unseal_slot`.
+        FormatError: The same.
+    """
+    aad = _associated(sealing, place, slot.factors)
+    return parse_kdf_text(_core.unseal_parameters(slot.parameters, seal_key, aad=aad))
 
 
 def unseal_slot(seal_key: Secret, sealing: Sealing, place: Place, slot: SealedSlot) -> UnsealedSlot:
@@ -132,8 +197,8 @@ def unseal_slot(seal_key: Secret, sealing: Sealing, place: Place, slot: SealedSl
         SealedBlobError: A blob was changed, belongs elsewhere, or the key is another one.
         FormatError: The parameters are no KDF, or beyond a limit.
     """
+    kdf = unseal_kdf(seal_key, sealing, place, slot)
     aad = _associated(sealing, place, slot.factors)
-    kdf = parse_kdf_text(_core.unseal_parameters(slot.parameters, seal_key, aad=aad))
     sealed = _core.unseal_secret(slot.share, seal_key, aad=aad)
     return UnsealedSlot(sealed, enclave_share(sealed, place), kdf)
 

@@ -5,45 +5,69 @@
 
     fresh --LoadDisk--> loaded --Unlock--> unlocked --Serve--> serving
       |                   |
-      +-- CreateVolume,   +-- DumpHeader, AddKeyslot, ChangeKeyslot, RemoveKeyslot,
-          RestoreHeader       BackupHeader
+      +-- CreateVolume,   +-- DumpHeader, BackupHeader, AddKeyslot, ChangeKeyslot, RemoveKeyslot,
+          RestoreHeader       Reseal, HandOver, TakeOver
 
-``Describe``, ``RunSelftest``, ``NewRecipient`` and ``Shutdown`` are allowed in every state. A call
-in the wrong state is refused: the host's own code never makes one.
+``Describe``, ``ProveIdentity``, ``RunSelftest``, ``NewRecipient``, ``BecomeSuccessor`` and
+``Shutdown`` are allowed in every state. A call in the wrong state is refused: the host's own code
+never makes one.
 """
 
-import dataclasses
 import json
 import os
 import stat
+from dataclasses import dataclass
 from typing import TypeVar
 
 from strongroom import __version__, _core
-from strongroom._core import NbdServer, Secret, Volume
+from strongroom._core import HpkeReceiver, NbdServer, Volume
 from strongroom.boundary import calls
 from strongroom.boundary.channel import Received
-from strongroom.enclave import backup, create, facts, keyslots
+from strongroom.boundary.sealed import report_data
+from strongroom.enclave import backup, changes, create, facts
+from strongroom.enclave.changes import LoadedVolume, epoch_of
 from strongroom.enclave.disk import Disk
-from strongroom.enclave.keyslots import Opened, Progress
-from strongroom.enclave.recipients import Recipients, seal_recovery_key
+from strongroom.enclave.inspection import Inspected, inspect
+from strongroom.enclave.opening import Opened, Progress
+from strongroom.enclave.recipients import Recipients
 from strongroom.errors import BoundaryError, InternalError, UnsupportedCipherError
-from strongroom.luks2 import Header, LoadedHeader, describe, load_header, repair_steps
+from strongroom.luks2 import LoadedHeader, describe, load_header, repair_steps
 from strongroom.luks2.limits import WRITABLE_CIPHER
+from strongroom.tee.provider import Tee
 
 PartT = TypeVar("PartT")
 
-TEE = "process"
+_REPAIRED = "the damaged header copy was repaired from the good one"
+_ACCEPTED = "the changed header was accepted and authenticated anew"
+_ACCEPTED_ONCE = "the changed header was accepted this time, and not authenticated anew"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is known of the enclave before its first call.
+
+    Attributes:
+        confinement: What the kernel granted.
+        transport: How the host reaches it: ``fd``, ``stdio`` or ``tcp``.
+        disk: Descriptors of an image and its detached header that it was started with.
+    """
+
+    confinement: tuple[calls.Confinement, ...]
+    transport: str
+    disk: tuple[int, int | None] | None = None
 
 
 class Session:
     """One enclave's life. ``progress`` is where it reports from long calls."""
 
-    def __init__(self, confinement: tuple[calls.Confinement, ...], progress: Progress) -> None:
-        self._confinement = confinement
+    def __init__(self, surroundings: Surroundings, tee: Tee, progress: Progress) -> None:
+        self._surroundings = surroundings
+        self._tee = tee
         self._progress = progress
-        self._recipients = Recipients()
+        self._recipients = Recipients(tee)
+        self._successor: HpkeReceiver | None = None
         self._disk: Disk | None = None
-        self._loaded: LoadedHeader | None = None
+        self._inspected: Inspected | None = None
         self._volume: Volume | None = None
         self._server: NbdServer | None = None
         self.ended = False
@@ -58,18 +82,19 @@ class Session:
         match received.call:
             case calls.Describe():
                 return self._describe()
+            case calls.ProveIdentity(challenge):
+                return calls.Proof(self._tee.report(report_data("identity", challenge)))
             case calls.RunSelftest():
                 return calls.TestResults(
                     tuple(calls.TestResult(name, ok) for name, ok in _core.selftest())
                 )
             case calls.NewRecipient(purpose):
-                return calls.Recipient(self._recipients.new(purpose))
+                return self._recipients.new(purpose)
             case calls.LoadDisk() as call:
                 return self._load(call)
             case calls.DumpHeader():
-                return calls.HeaderDump(
-                    json.dumps(describe(self._header().header, loaded=self._header()))
-                )
+                loaded = self._loaded().inspected.loaded
+                return calls.HeaderDump(json.dumps(describe(loaded.header, loaded=loaded)))
             case calls.CreateVolume() as call:
                 return self._create(call)
             case calls.Unlock() as call:
@@ -80,13 +105,23 @@ class Session:
                 volume = _required(self._volume, "the volume is not unlocked")
                 return calls.Counters(**volume.counters())
             case calls.AddKeyslot() as call:
-                return self._add_keyslot(call)
+                return self._changed(changes.add_keyslot(self._loaded(), call))
             case calls.ChangeKeyslot() as call:
-                return self._change_keyslot(call)
+                return self._changed(changes.change_keyslot(self._loaded(), call))
             case calls.RemoveKeyslot() as call:
-                return self._remove_keyslot(call)
+                self._inspected = changes.remove_keyslot(self._loaded(), call)
+                return calls.HeaderWritten(epoch_of(self._inspected))
+            case calls.BecomeSuccessor():
+                return self._become_successor()
+            case calls.HandOver() as call:
+                return changes.hand_over(self._loaded(), call)
+            case calls.TakeOver() as call:
+                return self._take_over(call)
+            case calls.Reseal() as call:
+                return self._changed(changes.reseal(self._loaded(), call))
             case calls.BackupHeader(output):
-                return backup.write_backup(self._header().header, self._loaded_disk(), output)
+                loaded_volume = self._loaded()
+                return backup.write_backup(loaded_volume.inspected, loaded_volume.disk, output)
             case calls.RestoreHeader() as call:
                 return self._restore(call)
             case calls.Shutdown():
@@ -98,10 +133,13 @@ class Session:
         """Stop serving and erase every key, also after a violation. Never raises."""
         self.ended = True
         self._recipients.erase()
+        if self._successor is not None:
+            self._successor.erase()
         self._stop_serving()
         if self._volume is not None:
             self._volume.close()
             self._volume = None
+        self._tee.erase()
 
     def _stop_serving(self) -> None:
         if self._server is not None:
@@ -112,134 +150,104 @@ class Session:
         return calls.Description(
             protocol=calls.PROTOCOL_VERSION,
             version=__version__,
-            tee=TEE,
-            simulated=True,
+            identity=facts.identity(self._tee.identity),
+            transport=self._surroundings.transport,
             cipher_backend=_core.cipher_backend(),
-            confinement=self._confinement,
+            confinement=self._surroundings.confinement,
         )
+
+    def _disk_of(self, image: int | None, header: int | None, *, read_only: bool = False) -> Disk:
+        if image is None:
+            given = self._surroundings.disk
+            image, header = _required(given, "no disk was passed, and none given at the start")
+        return Disk(image, header, read_only=read_only)
 
     def _load(self, call: calls.LoadDisk) -> calls.DiskFacts:
         self._require_fresh()
-        disk = Disk(call.image, call.header, read_only=call.read_only)
+        disk = self._disk_of(call.image, call.header, read_only=call.read_only)
         try:
             loaded = load_header(
                 disk.header_copy(),
                 image_size_bytes=disk.header_size_bytes(),
                 detached=disk.detached,
             )
+            inspected = inspect(loaded, _material(loaded, disk), self._tee)
             notices = list(loaded.notices)
-            if loaded.broken and not call.read_only:
+            if loaded.broken and not call.read_only and inspected.state in {"absent", "verified"}:
                 disk.apply(repair_steps(loaded))
-                notices.append("the damaged header copy was repaired from the good one")
-            known = facts.disk_facts(loaded.header, disk, tuple(notices))
+                notices.append(_REPAIRED)
+            known = facts.disk_facts(inspected, disk, tuple(notices))
         except BaseException:
             disk.close()
             raise
-        self._disk, self._loaded = disk, loaded
+        self._disk, self._inspected = disk, inspected
         return known
 
     def _create(self, call: calls.CreateVolume) -> calls.Created:
         self._require_fresh()
         passphrase = self._recipients.open(call.passphrase, "format")
-        with Disk(call.image, call.header) as disk:
+        with self._disk_of(call.image, call.header) as disk:
             try:
-                made = create.create(call, disk, passphrase, self._progress)
+                made = create.create(call, disk, passphrase, tee=self._tee, progress=self._progress)
             finally:
                 passphrase.erase()
             return facts.created(made, disk)
 
     def _unlock(self, call: calls.Unlock) -> calls.Unlocked:
-        header, disk = self._header().header, self._loaded_disk()
-        segment = header.segment
-        if segment.cipher != WRITABLE_CIPHER and not disk.read_only:
+        loaded = self._loaded()
+        segment = loaded.inspected.header.segment
+        if segment.cipher != WRITABLE_CIPHER and not loaded.disk.read_only:
             raise UnsupportedCipherError(
                 f"{segment.cipher} is supported for reading only", hint="open it with --read-only"
             )
-        opened = self._open(call.passphrase, "unlock")
-        try:
-            self._volume = Volume(
-                disk.image_fd,
-                opened.volume_key,
-                cipher=segment.cipher,
-                segment_offset_bytes=segment.offset_bytes,
-                segment_size_bytes=header.data_size_bytes(disk.image_size_bytes()),
-                sector_size_bytes=segment.sector_size_bytes,
-                iv_tweak=segment.iv_tweak,
-                read_only=disk.read_only,
-                discard=call.discard or "allow-discards" in header.flags,
-            )
-        finally:
-            opened.volume_key.erase()
-        return calls.Unlocked(opened.number)
+        with loaded.opened(call.passphrase, "unlock") as opened:
+            notices = self._settle_changes(loaded, opened)
+            inspected = self._loaded().inspected
+            self._volume = _volume(loaded, opened, discard=call.discard)
+        loaded.disk.forget_header()
+        authenticated = inspected.token is not None
+        return calls.Unlocked(opened.number, authenticated, epoch_of(inspected), notices)
 
-    def _serve(self, listener: int, export_name: str) -> calls.Done:
+    def _settle_changes(self, loaded: LoadedVolume, opened: Opened) -> tuple[str, ...]:
+        """Authenticate anew what the operator accepted, where that can be written."""
+        if loaded.inspected.state != "changed":
+            return ()
+        if loaded.disk.read_only:
+            return (_ACCEPTED_ONCE,)
+        self._inspected = changes.accept(loaded, opened)
+        return (_ACCEPTED,)
+
+    def _serve(self, listener: int | None, export_name: str) -> calls.Done:
         volume = _required(self._volume, "the volume is not unlocked")
         if self._server is not None:
             raise BoundaryError("the volume is served already")
-        if not stat.S_ISSOCK(os.fstat(listener).st_mode):
+        if listener is None or not stat.S_ISSOCK(os.fstat(listener).st_mode):
             raise BoundaryError("the listener is no socket")
         self._server = NbdServer(volume, listener, export_name=export_name)
         return calls.Done()
 
-    def _add_keyslot(self, call: calls.AddKeyslot) -> calls.KeyslotWritten:
-        if (call.new is None) == (call.recovery_key_to is None):
-            raise BoundaryError("a keyslot is added for a passphrase or for a recovery key")
-        disk = self._loaded_disk()
-        opened = self._open(call.existing, "existing passphrase")
-        try:
-            if call.recovery_key_to is not None:
-                return self._add_recovery(opened, call.recovery_key_to, call.keyslot)
-            sealed = _required(call.new, "there is no new passphrase")
-            new = self._recipients.open(sealed, "new passphrase")
-            header, number = keyslots.add(
-                self._header().header, disk, opened, new, wanted=call.kdf, number=call.keyslot
-            )
-            new.erase()
-        finally:
-            opened.volume_key.erase()
-        self._committed(header)
-        return calls.KeyslotWritten(facts.keyslot(header, number), None)
+    def _changed(self, change: tuple[Inspected, PartT]) -> PartT:
+        # The next change starts from what is on the disk now.
+        self._inspected, answer = change
+        return answer
 
-    def _add_recovery(
-        self, opened: Opened, client_public_key: bytes, wanted: int | None
-    ) -> calls.KeyslotWritten:
-        recovery_key = Secret.random_recovery_key()
-        try:
-            # Sealed before it is written: a keyslot whose key nobody can have must not be made.
-            sealed = seal_recovery_key(recovery_key, client_public_key)
-            header, number = keyslots.add_recovery(
-                self._header().header, self._loaded_disk(), opened, recovery_key, number=wanted
-            )
-        finally:
-            recovery_key.erase()
-        self._committed(header)
-        return calls.KeyslotWritten(facts.keyslot(header, number), sealed)
+    def _become_successor(self) -> calls.Successor:
+        if self._successor is not None:
+            self._successor.erase()
+        receiver = self._successor = HpkeReceiver()
+        report = self._tee.report(report_data("handover", receiver.public_key))
+        return calls.Successor(receiver.public_key, report)
 
-    def _change_keyslot(self, call: calls.ChangeKeyslot) -> calls.KeyslotWritten:
-        opened = self._open(call.existing, "existing passphrase", only=call.keyslot)
-        try:
-            new = self._recipients.open(call.new, "new passphrase")
-            header = keyslots.change(
-                self._header().header, self._loaded_disk(), opened, new, wanted=call.kdf
-            )
-            new.erase()
-        finally:
-            opened.volume_key.erase()
-        self._committed(header)
-        return calls.KeyslotWritten(facts.keyslot(header, opened.number), None)
-
-    def _remove_keyslot(self, call: calls.RemoveKeyslot) -> calls.Done:
-        header = self._header().header
-        keyslots.check_removable(header, call.keyslot)
-        opened = self._open(call.existing, "existing passphrase", apart_from=call.keyslot)
-        opened.volume_key.erase()
-        self._committed(keyslots.remove(header, self._loaded_disk(), call.keyslot))
-        return calls.Done()
+    def _take_over(self, call: calls.TakeOver) -> calls.Resealed:
+        loaded = self._loaded()
+        receiver = _required(self._successor, "this enclave is nobody's successor")
+        self._successor = None
+        return self._changed(changes.take_over(loaded, call, receiver))
 
     def _restore(self, call: calls.RestoreHeader) -> calls.BackupWritten:
         self._require_fresh()
-        with Disk(call.image, call.header) as disk:
-            return backup.restore_backup(disk, call.backup, force=call.force)
+        with self._disk_of(call.image, call.header) as disk:
+            return backup.restore_backup(disk, call.backup, self._tee, force=call.force)
 
     def _shutdown(self) -> calls.Done:
         self.ended = True
@@ -248,44 +256,43 @@ class Session:
             self._volume.flush()
         return calls.Done()
 
-    def _open(
-        self,
-        sealed: calls.Sealed,
-        purpose: calls.Purpose,
-        *,
-        only: int | None = None,
-        apart_from: int | None = None,
-    ) -> Opened:
-        # First the state: a call that is refused for it uses no key up.
-        header, disk = self._header().header, self._loaded_disk()
-        passphrase = self._recipients.open(sealed, purpose)
-        try:
-            return keyslots.open_keyslot(
-                header,
-                disk,
-                passphrase,
-                progress=self._progress,
-                only=only,
-                apart_from=apart_from,
-            )
-        finally:
-            passphrase.erase()
-
-    def _committed(self, header: Header) -> None:
-        # The next change starts from what is on the disk now.
-        self._loaded = dataclasses.replace(self._header(), header=header)
-
     def _require_fresh(self) -> None:
         if self._disk is not None:
             raise BoundaryError("this enclave has a disk already")
 
-    def _header(self) -> LoadedHeader:
+    def _loaded(self) -> LoadedVolume:
         if self._volume is not None:
             raise BoundaryError("the volume is unlocked, and its header is left alone")
-        return _required(self._loaded, "no disk is loaded")
+        return LoadedVolume(
+            inspected=_required(self._inspected, "no disk is loaded"),
+            disk=_required(self._disk, "no disk is loaded"),
+            tee=self._tee,
+            recipients=self._recipients,
+            progress=self._progress,
+        )
 
-    def _loaded_disk(self) -> Disk:
-        return _required(self._disk, "no disk is loaded")
+
+def _material(loaded: LoadedHeader, disk: Disk) -> dict[int, bytes]:
+    return {
+        number: disk.read_header_area(slot.area.offset_bytes, slot.area.size_bytes)
+        for number, slot in loaded.header.keyslots.items()
+    }
+
+
+def _volume(loaded: LoadedVolume, opened: Opened, *, discard: bool) -> Volume:
+    header, disk = loaded.inspected.header, loaded.disk
+    segment = header.segment
+    return Volume(
+        disk.image_fd,
+        opened.volume_key,
+        cipher=segment.cipher,
+        segment_offset_bytes=segment.offset_bytes,
+        segment_size_bytes=header.data_size_bytes(disk.image_size_bytes()),
+        sector_size_bytes=segment.sector_size_bytes,
+        iv_tweak=segment.iv_tweak,
+        read_only=disk.read_only,
+        discard=discard or "allow-discards" in header.flags,
+    )
 
 
 def _required(part: PartT | None, otherwise: str) -> PartT:

@@ -37,6 +37,7 @@ class Background:
             attach=request.attach,
             read_only=request.read_only,
             discard=request.discard,
+            tee=request.tee,
         )
         with theirs, translating_start():
             self._process = subprocess.Popen(

@@ -12,6 +12,11 @@ from typing import Literal, Protocol
 from strongroom._core import Secret
 
 Attachment = Literal["auto", "nbd", "ublk", "fuse", "none"]
+TeeName = Literal["process", "gramine"]
+SealPolicy = Literal["signer", "measurement"]
+Identity = dict[str, str | int | bool]
+"""Who an enclave is: ``tee``, ``simulated``, ``measurement``, ``signer``, ``product_id``,
+``security_version`` and ``debug``; digests in hexadecimal."""
 
 
 class PassphraseSource(Protocol):
@@ -59,6 +64,25 @@ class KdfChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class Enrolment:
+    """The enclave that a volume is sealed to."""
+
+    policy: SealPolicy
+    identity: Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Unlocking:
+    """What an operator says beside a passphrase; both are sealed together.
+
+    ``accept_header_change``: what another program changed in the header was meant.
+    """
+
+    tee: TeeName = "process"
+    accept_header_change: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class FormatRequest:
     """A new volume. ``size_bytes`` creates the image file, which must not exist yet."""
 
@@ -67,7 +91,9 @@ class FormatRequest:
     size_bytes: int | None = None
     sector_size_bytes: int = 4096
     key_bits: Literal[256, 512] = 512
-    factors: tuple[str, ...] = ("passphrase",)
+    factors: tuple[str, ...] = ("enclave", "passphrase")
+    seal_policy: SealPolicy = "signer"
+    tee: TeeName = "process"
     label: str = ""
     sparse: bool = False
     force: bool = False
@@ -89,6 +115,11 @@ class FormatResult:
     keyslots: tuple[int, ...]
     recovery_keyslot: int | None
     kdf: dict[str, int | str]
+    factors: tuple[str, ...]
+    """What the passphrase's keyslot needs."""
+    enrolment: Enrolment | None
+    """``None`` for a volume without the factor ``enclave``: its header is not authenticated."""
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +131,7 @@ class OpenRequest:
     attach: Attachment = "auto"
     read_only: bool = False
     discard: bool = False
+    tee: TeeName = "process"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +151,9 @@ class OpenResult:
     size_bytes: int
     sector_size_bytes: int
     keyslot: int
+    authenticated: bool
+    """The header's codes were checked; ``False`` for a volume that has none."""
+    epoch: int
     notices: tuple[str, ...]
 
 
@@ -155,6 +190,12 @@ class StatusResult:
     uptime_seconds: float
     tee: str
     simulated: bool
+    identity: Identity
+    transport: str
+    authentication: str
+    """``absent``, ``verified``, ``changed``, ``unverified`` or ``tampered``."""
+    enrolment: Enrolment | None
+    epoch: int
     confinement: tuple[MeasureResult, ...]
     counters: dict[str, int]
     rates: dict[str, float]
@@ -179,12 +220,42 @@ class KeyslotResult:
     keyslot: int
     kind: str
     """``passphrase``, ``recovery``, ``unbound`` or the type of the token that uses it."""
+    factors: tuple[str, ...]
+    """All of what opens it; empty where that is a recovery key, or another program's business."""
     priority: str
     kdf: dict[str, int | str]
     cipher: str
     key_bits: int
     area_offset_bytes: int
     area_size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResealResult:
+    """A volume that is sealed to another enclave, or to the same one at a newer version."""
+
+    image: str
+    uuid: str
+    before: Enrolment
+    after: Enrolment
+    removed_keyslots: tuple[int, ...]
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityResult:
+    """Who the enclave is, as its report says."""
+
+    tee: str
+    simulated: bool
+    measurement: str
+    signer: str
+    product_id: int
+    security_version: int
+    debug: bool
+    genuine: bool
+    """Something on this machine vouches for the report."""
+    version: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,17 @@ The same machinery as the boundary, declared in the same way; the socket belongs
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
 
-from strongroom.boundary.calls import Call, Done, Recipient, ReportProgress, Sealed
+from strongroom.boundary.calls import (
+    Authentication,
+    Call,
+    Done,
+    Enrolment,
+    Name,
+    Recipient,
+    ReportProgress,
+    Sealed,
+    Uuid,
+)
 from strongroom.boundary.schema import Size
 
 
@@ -19,10 +29,24 @@ class JsonText:
 
 
 @dataclass(frozen=True, slots=True)
-class AskRecipient(Call[Recipient]):
+class Waiting:
+    """A volume that waits for its passphrase, and the key to seal that to.
+
+    All of it but the recipient's report is the word of the host process.
+    """
+
+    recipient: Recipient
+    volume: Uuid
+    tee: Name
+    authentication: Authentication
+    enrolment: Enrolment | None
+
+
+@dataclass(frozen=True, slots=True)
+class AskRecipient(Call[Waiting]):
     """Ask for a key to which the volume's passphrase is sealed."""
 
-    result: ClassVar[type[object]] = Recipient
+    result: ClassVar[type[object]] = Waiting
 
 
 @dataclass(frozen=True, slots=True)

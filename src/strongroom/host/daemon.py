@@ -16,7 +16,7 @@ from pathlib import Path
 from strongroom.boundary import calls
 from strongroom.errors import StrongroomError
 from strongroom.host import target
-from strongroom.host.contracts import ImageReference, OpenRequest
+from strongroom.host.contracts import ImageReference, OpenRequest, TeeName
 from strongroom.host.launch import launch
 from strongroom.host.runtime import Claim, VolumeDirectory, claim
 from strongroom.host.service import Service, listening_at, log
@@ -72,7 +72,7 @@ def serve(
 def _start(request: OpenRequest, owned: Claim, image_fd: int, header_fd: int | None) -> Service:
     relay = _ProgressRelay()
     with owned.directory.log.open("ab", buffering=0) as log:
-        enclave = launch(relay, log)
+        enclave = launch(relay, log, tee=request.tee)
     try:
         locked_fd = image_fd if header_fd is None else header_fd
         locked_path = request.image.header or request.image.path
@@ -103,6 +103,7 @@ class BackgroundOptions:
     attach: str
     read_only: bool
     discard: bool
+    tee: TeeName
 
 
 def main() -> int:
@@ -119,6 +120,7 @@ def main() -> int:
         attach=options.attach,  # type: ignore[arg-type]  # checked by the command line
         read_only=options.read_only,
         discard=options.discard,
+        tee=options.tee,
     )
     try:
         serve(request, lambda _: _tell(leash_fd, {}), leash_fd)

@@ -57,8 +57,9 @@ def _enclave_findings() -> Iterator[Finding]:
     except StrongroomError as err:
         yield Finding("enclave", "missing", f"does not start: {err.message}", err.hint)
         return
-    kind = "simulated, no hardware vouches for it" if description.simulated else "attested"
-    yield Finding("enclave", "ok", f"starts; provider {description.tee} ({kind})", "")
+    own = description.identity
+    kind = "simulated, no hardware vouches for it" if own.simulated else "attested"
+    yield Finding("enclave", "ok", f"starts; provider {own.tee} ({kind})", "")
     failed = [test.name for test in tests if not test.passed]
     if failed:
         yield Finding("self test", "missing", f"failed: {', '.join(failed)}", "do not use it here")

@@ -9,12 +9,12 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from strongroom.boundary import calls
-from strongroom.host import runtime, target
+from strongroom.host import known_enclaves, runtime, target
 from strongroom.host.contracts import (
     FormatRequest,
     FormatResult,
@@ -23,10 +23,13 @@ from strongroom.host.contracts import (
     KeyslotResult,
     PassphraseSource,
     Reporter,
+    Unlocking,
 )
 from strongroom.host.launch import EnclaveProcess, launch
-from strongroom.host.sealing import RecoveryKeyReceiver, seal
+from strongroom.host.results import enrolment_facts_if_any
+from strongroom.host.sealing import RecoveryKeyReceiver
 from strongroom.host.silence import Silent
+from strongroom.host.trust import VolumeTrust, own_enrolment
 from strongroom.units import MIB, ByteCount
 
 JsonValue: TypeAlias = "str | int | bool | list[JsonValue] | dict[str, JsonValue] | None"
@@ -48,12 +51,14 @@ def format_volume(
         SecretError: The passphrase could not be read or is empty.
     """
     runtime.sweep()
-    with _format_target(request) as (image_fd, header_fd), _enclave(report) as enclave:
-        secret = passphrase.read("New passphrase: ", confirm=True)
+    how = Unlocking(request.tee)
+    with _format_target(request) as (image_fd, header_fd), launch(report, tee=how.tee) as enclave:
+        trust = VolumeTrust("", how, report)
+        recipient = enclave.call(calls.NewRecipient("format"))
+        sealed = trust.sealed(recipient, "format", passphrase, "New passphrase: ")
         recovery = None
         if request.recovery_fd is not None:
             recovery = RecoveryKeyReceiver(request.recovery_fd)
-        recipient = enclave.call(calls.NewRecipient("format"))
         created = enclave.call(
             calls.CreateVolume(
                 image=image_fd,
@@ -61,14 +66,22 @@ def format_volume(
                 label=request.label,
                 sector_size_bytes=request.sector_size_bytes,
                 key_bits=request.key_bits,
+                factors=_factors(request.factors),
+                seal_policy=request.seal_policy,
                 kdf=_kdf(request.kdf),
-                passphrase=seal(secret, recipient.public_key, "format"),
+                passphrase=sealed,
                 recovery_key_to=None if recovery is None else recovery.public_key,
             )
         )
         # A volume whose recovery key was lost on the way must not appear.
         if recovery is not None and created.recovery_key is not None:
             recovery.deliver(created.recovery_key)
+        trust.remember(
+            created.uuid,
+            created.enrolment,
+            authenticated=created.enrolment is not None,
+            epoch=created.epoch,
+        )
     return _format_result(request, created)
 
 
@@ -79,61 +92,77 @@ def dump(image: ImageReference) -> dict[str, JsonValue]:
         FormatError: It is not a valid LUKS2 header.
     """
     runtime.sweep()
-    with _loaded(image, Silent(), read_only=True) as loaded:
+    with loaded_image(image, Unlocking(), Silent(), read_only=True) as loaded:
         text = loaded.enclave.call(calls.DumpHeader()).json
         facts: dict[str, JsonValue] = json.loads(text)
-    return {"image": str(image.path), **facts}
+        known = loaded.facts
+    authentication: dict[str, JsonValue] = {
+        "state": known.authentication,
+        "epoch": known.epoch,
+        "findings": [*known.changes],
+    }
+    return {"image": str(image.path), "authentication": authentication, **facts}
 
 
 def list_keyslots(image: ImageReference) -> tuple[KeyslotResult, ...]:
     """Return the keyslots of a volume."""
     runtime.sweep()
-    with _loaded(image, Silent(), read_only=True) as loaded:
+    with loaded_image(image, Unlocking(), Silent(), read_only=True) as loaded:
         return tuple(_keyslot_result(item) for item in loaded.facts.keyslots)
 
 
-def add_keyslot(  # noqa: PLR0917 - one argument for each thing that is asked for
+def add_keyslot(  # noqa: PLR0913 - one argument for each thing that is asked for
     image: ImageReference,
     existing: PassphraseSource,
     new: PassphraseSource | None,
-    kdf: KdfChoice,
     report: Reporter,
     *,
+    how: Unlocking,
+    kdf: KdfChoice,
+    factors: tuple[str, ...] | None,
     keyslot: int | None,
     recovery_fd: int | None,
 ) -> KeyslotResult:
     """Add a keyslot for a new passphrase, or for a recovery key written to ``recovery_fd``.
 
+    Without ``factors`` the keyslot needs what the volume's own need: the enclave too, where the
+    volume is sealed to one.
+
     Raises:
         WrongPassphraseError: ``existing`` opens nothing.
-        KeyslotStateError: The number is taken, or all are.
+        KeyslotStateError: The number is taken, or all are; or the factor ``enclave`` was asked for,
+            and the volume is sealed to none.
     """
     runtime.sweep()
     recovery = None if recovery_fd is None else RecoveryKeyReceiver(recovery_fd)
-    with _loaded(image, report, read_only=False) as loaded:
+    with loaded_image(image, how, report, read_only=False) as loaded:
+        own = ("passphrase",) if loaded.facts.enrolment is None else ("enclave", "passphrase")
         written = loaded.enclave.call(
             calls.AddKeyslot(
                 existing=loaded.sealed(existing, "Existing passphrase: ", "existing passphrase"),
                 new=None
                 if recovery is not None or new is None
                 else loaded.sealed(new, "New passphrase: ", "new passphrase"),
+                factors=_factors(own if factors is None else factors),
                 kdf=_kdf(kdf),
                 keyslot=keyslot,
                 recovery_key_to=None if recovery is None else recovery.public_key,
             )
         )
+        loaded.remember(written.epoch)
     if recovery is not None and written.recovery_key is not None:
         recovery.deliver(written.recovery_key)
     return _keyslot_result(written.keyslot)
 
 
-def change_keyslot(  # noqa: PLR0917 - as add_keyslot
+def change_keyslot(
     image: ImageReference,
     existing: PassphraseSource,
     new: PassphraseSource,
-    kdf: KdfChoice,
     report: Reporter,
     *,
+    how: Unlocking,
+    kdf: KdfChoice,
     keyslot: int | None,
 ) -> KeyslotResult:
     """Replace the passphrase of the keyslot that ``existing`` opens.
@@ -142,7 +171,7 @@ def change_keyslot(  # noqa: PLR0917 - as add_keyslot
         WrongPassphraseError: ``existing`` does not open it.
     """
     runtime.sweep()
-    with _loaded(image, report, read_only=False) as loaded:
+    with loaded_image(image, how, report, read_only=False) as loaded:
         written = loaded.enclave.call(
             calls.ChangeKeyslot(
                 existing=loaded.sealed(existing, "Existing passphrase: ", "existing passphrase"),
@@ -151,11 +180,17 @@ def change_keyslot(  # noqa: PLR0917 - as add_keyslot
                 keyslot=keyslot,
             )
         )
+        loaded.remember(written.epoch)
     return _keyslot_result(written.keyslot)
 
 
 def remove_keyslot(
-    image: ImageReference, existing: PassphraseSource, report: Reporter, *, keyslot: int
+    image: ImageReference,
+    existing: PassphraseSource,
+    report: Reporter,
+    *,
+    how: Unlocking,
+    keyslot: int,
 ) -> None:
     """Remove a keyslot; ``existing`` must open another one.
 
@@ -164,11 +199,12 @@ def remove_keyslot(
         LastWayInError: There is no other keyslot.
     """
     runtime.sweep()
-    with _loaded(image, report, read_only=False) as loaded:
+    with loaded_image(image, how, report, read_only=False) as loaded:
         sealed = loaded.sealed(
             existing, "Passphrase of a keyslot that stays: ", "existing passphrase"
         )
-        loaded.enclave.call(calls.RemoveKeyslot(sealed, keyslot))
+        written = loaded.enclave.call(calls.RemoveKeyslot(sealed, keyslot))
+        loaded.remember(written.epoch)
 
 
 def backup_header(image: ImageReference, file: Path) -> dict[str, JsonValue]:
@@ -179,7 +215,7 @@ def backup_header(image: ImageReference, file: Path) -> dict[str, JsonValue]:
     """
     runtime.sweep()
     with (
-        _loaded(image, Silent(), read_only=True) as loaded,
+        loaded_image(image, Unlocking(), Silent(), read_only=True) as loaded,
         target.create_image(file, 0, sparse=True) as output,
     ):
         written = loaded.enclave.call(calls.BackupHeader(output))
@@ -202,14 +238,15 @@ def restore_header(
     """
     runtime.sweep()
     with contextlib.ExitStack() as stack:
-        image_fd, header_fd = _open_files(image, stack, read_only=False)
+        image_fd, header_fd = open_files(image, stack, read_only=False)
         backup_fd = target.open_image(file, read_only=True)
         stack.callback(os.close, backup_fd)
         target.ensure_not_in_use(image.path)
         stack.enter_context(target.OpenLock(image_fd, path=image.path, read_only=False))
         stack.enter_context(_header_lock(image, image_fd, header_fd))
-        enclave = stack.enter_context(_enclave(report))
+        enclave = stack.enter_context(launch(report))
         restored = enclave.call(calls.RestoreHeader(image_fd, header_fd, backup_fd, force))
+        _remember_restored(restored, exactly=force)
     return {
         "image": str(image.path),
         "uuid": restored.uuid,
@@ -220,45 +257,64 @@ def restore_header(
 
 def selftest() -> tuple[tuple[str, bool], ...]:
     """Run the known-answer tests inside an enclave."""
-    with _enclave(Silent()) as enclave:
+    with launch(Silent()) as enclave:
         results = enclave.call(calls.RunSelftest()).results
     return tuple((item.name, item.passed) for item in results)
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
+class LoadedImage:
     """An enclave that has read and checked the header of an image."""
 
     enclave: EnclaveProcess
     facts: calls.DiskFacts
+    trust: VolumeTrust
 
-    def sealed(self, source: PassphraseSource, prompt: str, purpose: calls.Purpose) -> calls.Sealed:
+    def sealed(
+        self,
+        source: PassphraseSource,
+        prompt: str,
+        purpose: calls.Purpose,
+        *,
+        next_enclave: bytes | None = None,
+    ) -> calls.Sealed:
+        """Check the enclave, ask for a passphrase, and seal it to the enclave."""
         recipient = self.enclave.call(calls.NewRecipient(purpose))
-        secret = source.read(prompt, confirm=purpose == "new passphrase")
-        return seal(secret, recipient.public_key, purpose)
+        return self.trust.sealed(recipient, purpose, source, prompt, next_enclave=next_enclave)
+
+    def remember(self, epoch: int) -> None:
+        """Write down that the volume's header is of this epoch from now on."""
+        self.trust.remember(
+            self.facts.uuid,
+            own_enrolment(self.facts),
+            authenticated=self.facts.enrolment is not None,
+            epoch=epoch,
+        )
 
 
 @contextlib.contextmanager
-def _loaded(image: ImageReference, report: Reporter, *, read_only: bool) -> Iterator[_Loaded]:
+def loaded_image(
+    image: ImageReference, how: Unlocking, report: Reporter, *, read_only: bool
+) -> Iterator[LoadedImage]:
+    """Start an enclave that has the header of an image, and end it with the block.
+
+    Raises:
+        StrongroomError: The image cannot be opened, or its header is not valid.
+    """
     with contextlib.ExitStack() as stack:
-        image_fd, header_fd = _open_files(image, stack, read_only=read_only)
-        enclave = stack.enter_context(_enclave(report))
+        image_fd, header_fd = open_files(image, stack, read_only=read_only)
+        enclave = stack.enter_context(launch(report, tee=how.tee))
         stack.enter_context(_header_lock(image, image_fd, header_fd))
         facts = enclave.call(calls.LoadDisk(image_fd, header_fd, read_only))
         for notice in facts.notices:
             report.notice(notice)
-        yield _Loaded(enclave, facts)
+        yield LoadedImage(enclave, facts, VolumeTrust(facts.uuid, how, report))
 
 
-@contextlib.contextmanager
-def _enclave(report: Reporter) -> Iterator[EnclaveProcess]:
-    with launch(report) as enclave:
-        yield enclave
-
-
-def _open_files(
+def open_files(
     image: ImageReference, stack: contextlib.ExitStack, *, read_only: bool
 ) -> tuple[int, int | None]:
+    """Open an image, and its detached header if it has one, until the stack is unwound."""
     image_fd = target.open_image(image.path, read_only=read_only)
     stack.callback(os.close, image_fd)
     if image.header is None:
@@ -305,6 +361,17 @@ def _format_header(path: Path, stack: contextlib.ExitStack, *, force: bool) -> i
     return header_fd
 
 
+def _factors(names: tuple[str, ...]) -> calls.Factors:
+    return names  # type: ignore[return-value]  # refused by the boundary's schema
+
+
+def _remember_restored(restored: calls.BackupWritten, *, exactly: bool) -> None:
+    known = known_enclaves.find(restored.uuid)
+    if known is not None:
+        seen = replace(known, epoch=restored.epoch)
+        (known_enclaves.replace if exactly else known_enclaves.remember)(seen)
+
+
 def _kdf(choice: KdfChoice) -> calls.KdfParameters:
     return calls.KdfParameters(
         algorithm=choice.algorithm,
@@ -327,6 +394,9 @@ def _format_result(request: FormatRequest, created: calls.Created) -> FormatResu
         keyslots=tuple(slot.number for slot in created.keyslots),
         recovery_keyslot=created.recovery_keyslot,
         kdf=_kdf_facts(created.keyslots[0]),
+        factors=created.keyslots[0].factors,
+        enrolment=enrolment_facts_if_any(created.enrolment),
+        epoch=created.epoch,
     )
 
 
@@ -334,6 +404,7 @@ def _keyslot_result(slot: calls.Keyslot) -> KeyslotResult:
     return KeyslotResult(
         keyslot=slot.number,
         kind=slot.kind,
+        factors=slot.factors,
         priority=slot.priority,
         kdf=_kdf_facts(slot),
         cipher=slot.cipher,

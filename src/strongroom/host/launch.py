@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self, TypeVar
 
@@ -23,7 +24,8 @@ from strongroom.boundary.channel import Caller, Received, registry_of
 from strongroom.boundary.stream import UnixStream
 from strongroom.errors import BoundaryError, EnclaveGoneError, PlatformError
 from strongroom.host.attach import io_flusher
-from strongroom.host.contracts import Reporter
+from strongroom.host.contracts import Reporter, TeeName
+from strongroom.host.state import state_directory
 
 ResultT = TypeVar("ResultT")
 
@@ -101,12 +103,20 @@ class EnclaveProcess:
                 raise BoundaryError(f"the host does not answer {type(other).__name__}")
 
 
-def launch(report: Reporter, log: IO[bytes] | int = subprocess.DEVNULL) -> EnclaveProcess:
+def launch(
+    report: Reporter,
+    log: IO[bytes] | int = subprocess.DEVNULL,
+    *,
+    tee: TeeName = "process",
+    python: Path | None = None,
+) -> EnclaveProcess:
     """Start an enclave process.
 
     Args:
         report: Where its progress goes.
         log: Where its standard error goes.
+        tee: The provider that it is to use.
+        python: The interpreter whose Strongroom is started; this one's own by default.
 
     Raises:
         EnclaveGoneError: It ended while starting; the log says why.
@@ -120,7 +130,11 @@ def launch(report: Reporter, log: IO[bytes] | int = subprocess.DEVNULL) -> Encla
             # The enclave serves a block device: when memory is short, the kernel must not make it
             # wait for that very device. Its children inherit the mark.
             with io_flusher():
-                starter = _start(theirs.fileno(), pid_writer, log)
+                starter = _start(
+                    _command(python, tee, theirs.fileno(), pid_writer),
+                    (theirs.fileno(), pid_writer),
+                    log,
+                )
         finally:
             os.close(pid_writer)
         pid = _read_pid(pid_reader)
@@ -133,35 +147,43 @@ def launch(report: Reporter, log: IO[bytes] | int = subprocess.DEVNULL) -> Encla
     return EnclaveProcess(pid, ours, report)
 
 
-def _start(boundary_fd: int, pid_fd: int, log: IO[bytes] | int) -> subprocess.Popen[bytes]:
-    with translating_start():
+def _command(python: Path | None, tee: TeeName, boundary_fd: int, pid_fd: int) -> list[str]:
+    return [
+        *(sys.executable if python is None else str(python), "-I", "-m", "strongroom.enclave"),
+        *("--boundary", f"fd:{boundary_fd}", "--pid-fd", str(pid_fd)),
+        *("--tee", tee, "--state", str(state_directory().absolute())),
+    ]
+
+
+def _start(
+    command: list[str], descriptors: tuple[int, ...], log: IO[bytes] | int
+) -> subprocess.Popen[bytes]:
+    with translating_start(command[0]):
         return subprocess.Popen(
-            [
-                *(sys.executable, "-I", "-m", "strongroom.enclave"),
-                *("--boundary", f"fd:{boundary_fd}", "--pid-fd", str(pid_fd)),
-            ],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             env=_ENVIRONMENT,
             cwd="/",
-            pass_fds=(boundary_fd, pid_fd),
+            pass_fds=descriptors,
         )
 
 
 @contextlib.contextmanager
-def translating_start() -> Iterator[None]:
-    """Say in our words why Python itself cannot be started again.
+def translating_start(program: str = sys.executable) -> Iterator[None]:
+    """Say in our words why a Python, by default this one, cannot be started.
 
     Raises:
-        PlatformError: It is not executable for this user, or the machine is out of processes.
+        PlatformError: It is not there or not executable for this user, or the machine is out of
+            processes.
     """
     try:
         yield
     except OSError as err:
         raise PlatformError(
-            f"cannot start {sys.executable}: {(err.strerror or 'unknown reason').lower()}",
-            hint="the Python that runs Strongroom must be executable for this user",
+            f"cannot start {program}: {(err.strerror or 'unknown reason').lower()}",
+            hint="it must be a Python with Strongroom, executable for this user",
         ) from err
 
 

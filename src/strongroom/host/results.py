@@ -9,7 +9,14 @@ from pathlib import Path
 
 from strongroom.boundary import calls
 from strongroom.host.attach import Attached
-from strongroom.host.contracts import MeasureResult, OpenRequest, OpenResult, StatusResult
+from strongroom.host.attestation import as_facts, from_boundary
+from strongroom.host.contracts import (
+    Enrolment,
+    MeasureResult,
+    OpenRequest,
+    OpenResult,
+    StatusResult,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +30,7 @@ class OpenVolume:
     enclave_pid: int
     started_at_unix: float
     attached: Attached | None = None
-    keyslot: int | None = None
+    unlocked: calls.Unlocked | None = None
 
     @property
     def image(self) -> str:
@@ -47,7 +54,7 @@ class OpenVolume:
         return "none" if self.attached is None else self.attached.kind
 
 
-def open_result(volume: OpenVolume) -> OpenResult:
+def open_result(volume: OpenVolume, unlocked: calls.Unlocked) -> OpenResult:
     """Return what ``open`` prints."""
     attached = volume.attached
     return OpenResult(
@@ -63,8 +70,14 @@ def open_result(volume: OpenVolume) -> OpenResult:
         enclave_pid=volume.enclave_pid,
         size_bytes=volume.facts.data_size_bytes,
         sector_size_bytes=volume.facts.sector_size_bytes,
-        keyslot=-1 if volume.keyslot is None else volume.keyslot,
-        notices=volume.facts.notices + (() if attached is None else attached.notices),
+        keyslot=unlocked.keyslot,
+        authenticated=unlocked.authenticated,
+        epoch=unlocked.epoch,
+        notices=(
+            *volume.facts.notices,
+            *unlocked.notices,
+            *(() if attached is None else attached.notices),
+        ),
     )
 
 
@@ -72,10 +85,11 @@ def status_result(
     volume: OpenVolume, counters: dict[str, int], rates: dict[str, float]
 ) -> StatusResult:
     """Return what ``status`` prints."""
+    identity = volume.description.identity
     return StatusResult(
         name=volume.request.name,
         image=volume.image,
-        state="waiting for key" if volume.keyslot is None else "open",
+        state="waiting for key" if volume.unlocked is None else "open",
         uuid=volume.facts.uuid,
         socket=str(volume.socket),
         uri=volume.uri,
@@ -91,8 +105,13 @@ def status_result(
         cipher_backend=volume.description.cipher_backend,
         opened_at=datetime.fromtimestamp(volume.started_at_unix, UTC).isoformat(timespec="seconds"),
         uptime_seconds=round(time.time() - volume.started_at_unix, 1),
-        tee=volume.description.tee,
-        simulated=volume.description.simulated,
+        tee=identity.tee,
+        simulated=identity.simulated,
+        identity=as_facts(from_boundary(identity)),
+        transport=volume.description.transport,
+        authentication=volume.facts.authentication,
+        enrolment=enrolment_facts_if_any(volume.facts.enrolment),
+        epoch=volume.facts.epoch if volume.unlocked is None else volume.unlocked.epoch,
         confinement=tuple(
             MeasureResult(item.name, item.active, item.detail)
             for item in volume.description.confinement
@@ -100,3 +119,13 @@ def status_result(
         counters=counters,
         rates=rates,
     )
+
+
+def enrolment_facts(enrolment: calls.Enrolment) -> Enrolment:
+    """Return what a volume is sealed to, for people and for ``--json``."""
+    return Enrolment(enrolment.policy, as_facts(from_boundary(enrolment.identity)))
+
+
+def enrolment_facts_if_any(enrolment: calls.Enrolment | None) -> Enrolment | None:
+    """The same for a volume that may be sealed to none."""
+    return None if enrolment is None else enrolment_facts(enrolment)

@@ -2,22 +2,23 @@
 """Passphrases on their way to the enclave: sealed before any host process carries them."""
 
 from strongroom._core import HpkeReceiver, Secret
-from strongroom.boundary.calls import INFO_PREFIX, RECOVERY_INFO, Purpose, Sealed, SealedReply
+from strongroom.boundary.calls import Purpose, Sealed, SealedReply, Terms
+from strongroom.boundary.sealed import RECOVERY_INFO, sealed_aad, sealed_info
 
 
-def seal(passphrase: Secret, public_key: bytes, purpose: Purpose) -> Sealed:
-    """Encrypt a passphrase to an enclave's key, and erase it.
+def seal(passphrase: Secret, public_key: bytes, purpose: Purpose, terms: Terms) -> Sealed:
+    """Encrypt a passphrase to an enclave's key, bound to the terms of its use, and erase it.
 
     Raises:
         FormatError: The key is not a valid X25519 point.
     """
     try:
         encapsulated_key, ciphertext = passphrase.seal_to(
-            public_key, info=INFO_PREFIX + purpose.encode(), aad=public_key
+            public_key, info=sealed_info(purpose), aad=sealed_aad(public_key, terms)
         )
     finally:
         passphrase.erase()
-    return Sealed(public_key, encapsulated_key, ciphertext)
+    return Sealed(public_key, terms, encapsulated_key, ciphertext)
 
 
 class RecoveryKeyReceiver:

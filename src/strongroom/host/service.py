@@ -72,7 +72,7 @@ class Service:
     @property
     def is_open(self) -> bool:
         """Whether the key has been set."""
-        return self._volume.keyslot is not None
+        return self._volume.unlocked is not None
 
     def run(self, control: socket.socket, leash_fd: int | None) -> None:
         """Answer clients until the volume is closed.
@@ -118,7 +118,7 @@ class Service:
             case control_calls.AskRecipient():
                 if self.is_open:
                     raise AlreadyOpenError(f"the volume {self._name} has its key already")
-                return self._enclave.call(calls.NewRecipient("unlock"))
+                return self._waiting()
             case control_calls.SetKey(passphrase):
                 return _json(self._unlock(passphrase))
             case control_calls.AskStatus():
@@ -128,6 +128,16 @@ class Service:
                 return calls.Done()
             case other:
                 raise NotOpenError(f"the host process does not answer {type(other).__name__}")
+
+    def _waiting(self) -> control_calls.Waiting:
+        facts = self._volume.facts
+        return control_calls.Waiting(
+            recipient=self._enclave.call(calls.NewRecipient("unlock")),
+            volume=facts.uuid,
+            tee=self._volume.description.identity.tee,
+            authentication=facts.authentication,
+            enrolment=facts.enrolment,
+        )
 
     def _unlock(self, passphrase: calls.Sealed) -> OpenResult:
         if self.is_open:
@@ -154,11 +164,9 @@ class Service:
             # Half open is not a state: the keys go, and the name becomes free.
             self._ended = True
             raise
-        self._volume = dataclasses.replace(
-            self._volume, attached=attached, keyslot=unlocked.keyslot
-        )
+        self._volume = dataclasses.replace(self._volume, attached=attached, unlocked=unlocked)
         self.write_record()
-        return open_result(self._volume)
+        return open_result(self._volume, unlocked)
 
     def _close(self, *, force: bool) -> None:
         if self._volume.attached is not None:

@@ -22,6 +22,7 @@ from strongroom.host import control, control_calls, daemon, runtime
 from strongroom.host.attach.record import process_started
 from strongroom.host.background import Background
 from strongroom.host.contracts import (
+    Enrolment,
     ListedVolume,
     MeasureResult,
     OpenRequest,
@@ -29,8 +30,10 @@ from strongroom.host.contracts import (
     PassphraseSource,
     Reporter,
     StatusResult,
+    Unlocking,
 )
 from strongroom.host.doctor import doctor
+from strongroom.host.identity import identity
 from strongroom.host.images import (
     add_keyslot,
     backup_header,
@@ -42,9 +45,10 @@ from strongroom.host.images import (
     restore_header,
     selftest,
 )
+from strongroom.host.resealing import reseal
 from strongroom.host.runtime import VolumeDirectory
-from strongroom.host.sealing import seal
 from strongroom.host.silence import Silent
+from strongroom.host.trust import VolumeTrust
 
 __all__ = [
     "add_keyslot",
@@ -54,10 +58,12 @@ __all__ = [
     "doctor",
     "dump",
     "format_volume",
+    "identity",
     "list_keyslots",
     "list_volumes",
     "open_volume",
     "remove_keyslot",
+    "reseal",
     "restore_header",
     "selftest",
     "serve_volume",
@@ -69,7 +75,13 @@ _GONE_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.01
 
 
-def open_volume(request: OpenRequest, passphrase: PassphraseSource, report: Reporter) -> OpenResult:
+def open_volume(
+    request: OpenRequest,
+    passphrase: PassphraseSource,
+    report: Reporter,
+    *,
+    accept_header_change: bool = False,
+) -> OpenResult:
     """Start a host process and an enclave in the background, and give it the passphrase.
 
     Returns when the device is ready. Whatever fails, nothing is left running.
@@ -81,7 +93,8 @@ def open_volume(request: OpenRequest, passphrase: PassphraseSource, report: Repo
     for removed in runtime.sweep():
         report.notice(f"cleaned up after a crash: {removed}")
     with Background(request) as background:
-        result = _set_key(background.directory, passphrase, report)
+        how = Unlocking(request.tee, accept_header_change)
+        result = _set_key(background.directory, passphrase, how, report)
         background.keep()
     for notice in result.notices:
         report.notice(notice)
@@ -128,14 +141,17 @@ def serve_volume(
     return key_processes[0].wait() if key_processes else 0
 
 
-def set_key(name: str, passphrase: PassphraseSource, report: Reporter) -> OpenResult:
+def set_key(
+    name: str, passphrase: PassphraseSource, how: Unlocking, report: Reporter
+) -> OpenResult:
     """Give a waiting volume its passphrase, encrypted to its enclave.
 
     Raises:
         NotOpenError: Nothing waits under this name.
+        IdentityError: The enclave is not the one that the volume was enrolled with.
         StrongroomError: The passphrase or the device was refused.
     """
-    return _set_key(VolumeDirectory(runtime.check_name(name)), passphrase, report)
+    return _set_key(VolumeDirectory(runtime.check_name(name)), passphrase, how, report)
 
 
 def close_volume(name: str, *, force: bool, report: Reporter) -> None:
@@ -176,6 +192,8 @@ def status(name: str) -> StatusResult:
     answer = control.ask(directory, control_calls.AskStatus(), Silent())
     fields = json.loads(answer.json)
     fields["confinement"] = tuple(MeasureResult(**item) for item in fields["confinement"])
+    if fields["enrolment"] is not None:
+        fields["enrolment"] = Enrolment(**fields["enrolment"])
     return StatusResult(**fields)
 
 
@@ -197,12 +215,12 @@ def _integer(value: object) -> int:
 
 
 def _set_key(
-    directory: VolumeDirectory, passphrase: PassphraseSource, report: Reporter
+    directory: VolumeDirectory, passphrase: PassphraseSource, how: Unlocking, report: Reporter
 ) -> OpenResult:
     attempts = passphrase.attempts
     for attempt in range(1, attempts + 1):
         try:
-            return _set_key_once(directory, passphrase, report)
+            return _set_key_once(directory, passphrase, how, report)
         except (WrongPassphraseError, EmptyPassphraseError) as err:
             if attempt == attempts:
                 raise
@@ -211,15 +229,22 @@ def _set_key(
 
 
 def _set_key_once(
-    directory: VolumeDirectory, passphrase: PassphraseSource, report: Reporter
+    directory: VolumeDirectory, passphrase: PassphraseSource, how: Unlocking, report: Reporter
 ) -> OpenResult:
-    recipient = control.ask(directory, control_calls.AskRecipient(), report)
-    sealed = seal(
-        passphrase.read(f"Passphrase for {directory.name}: ", confirm=False),
-        recipient.public_key,
-        "unlock",
+    waiting = control.ask(directory, control_calls.AskRecipient(), report)
+    trust = VolumeTrust(waiting.volume, how, report)
+    sealed = trust.sealed(
+        waiting.recipient, "unlock", passphrase, f"Passphrase for {directory.name}: "
     )
     answer = control.ask(directory, control_calls.SetKey(sealed), report)
     fields = json.loads(answer.json)
     fields["notices"] = tuple(fields["notices"])
-    return OpenResult(**fields)
+    result = OpenResult(**fields)
+    own = waiting.authentication in {"verified", "changed"}
+    trust.remember(
+        waiting.volume,
+        waiting.enrolment if own else None,
+        authenticated=result.authenticated,
+        epoch=result.epoch,
+    )
+    return result

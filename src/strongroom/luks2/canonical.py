@@ -13,6 +13,8 @@ from strongroom.luks2._json import JsonValue
 from strongroom.luks2.limits import MAX_SAFE_INTEGER
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_FIRST_PAIR: Final = 0x10000
+"""The first code point that UTF-16 writes as two units."""
 
 
 def canonical_json(value: JsonValue) -> bytes:
@@ -38,9 +40,20 @@ def _encoded(value: JsonValue) -> str:
     return _literal(value)
 
 
-def _code_units(member: tuple[str, JsonValue]) -> bytes:
-    """Return the name as UTF-16, big-endian: bytes then sort as code units do."""
-    return member[0].encode("utf-16-be", "surrogatepass")
+def _code_units(member: tuple[str, JsonValue]) -> list[int]:
+    """Return the name as UTF-16 code units.
+
+    By hand, as Python's codec would be read from a file, and a confined enclave has none.
+    """
+    units: list[int] = []
+    for character in member[0]:
+        point = ord(character)
+        if point < _FIRST_PAIR:
+            units.append(point)
+        else:
+            high, low = divmod(point - _FIRST_PAIR, 0x400)
+            units += (0xD800 + high, 0xDC00 + low)
+    return units
 
 
 def _string(text: str) -> str:

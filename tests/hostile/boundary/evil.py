@@ -15,10 +15,11 @@ from typing import Final, TypeVar
 
 from strongroom import _core
 from strongroom.boundary import calls, cbor
-from strongroom.boundary.calls import Call, KdfParameters, Purpose, Sealed
+from strongroom.boundary.calls import Call, KdfParameters, Purpose, Sealed, Terms
 from strongroom.boundary.channel import Caller, Received, registry_of
 from strongroom.boundary.stream import UnixStream, receive_frame, send_frame
 from strongroom.host.sealing import seal
+from strongroom.host.state import state_directory
 
 ResultT = TypeVar("ResultT")
 
@@ -27,6 +28,7 @@ CHEAP: Final = KdfParameters("pbkdf2", "sha256", None, 1000, None)
 DATA_OFFSET_BYTES: Final = 16 << 20
 VIOLATED: Final = 60
 GONE_SECONDS: Final = 10.0
+NO_TERMS: Final = Terms()
 
 
 def secret(data: bytes = PASSPHRASE) -> _core.Secret:
@@ -40,10 +42,18 @@ def secret(data: bytes = PASSPHRASE) -> _core.Secret:
         os.close(reader)
 
 
+def enclave_command(boundary: str, state: Path | None = None) -> list[str]:
+    """Return the command that starts an enclave."""
+    return [
+        *(sys.executable, "-I", "-m", "strongroom.enclave", "--boundary", boundary),
+        *("--tee", "process", "--state", str(state or state_directory())),
+    ]
+
+
 class Enclave:
     """A confined enclave process. The caller is its host, and may send what it wants."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, state: Path | None = None) -> None:
         self.log = log
         self.socket, theirs = socket.socketpair()
         self.socket.settimeout(60)
@@ -52,10 +62,7 @@ class Enclave:
         self.caller = Caller(self.stream, registry_of(calls.OCALLS), self._on_ocall)
         with theirs, log.open("wb") as output:
             self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-I", "-m", "strongroom.enclave"),
-                    *("--boundary", f"fd:{theirs.fileno()}"),
-                ],
+                enclave_command(f"fd:{theirs.fileno()}", state),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -68,9 +75,9 @@ class Enclave:
         """Make a call as an honest host would."""
         return self.caller.call(request)
 
-    def sealed(self, purpose: Purpose, data: bytes = PASSPHRASE) -> Sealed:
+    def sealed(self, purpose: Purpose, data: bytes = PASSPHRASE, terms: Terms = NO_TERMS) -> Sealed:
         """Return a passphrase, sealed to a fresh key of the enclave."""
-        return seal(secret(data), self.call(calls.NewRecipient(purpose)).public_key, purpose)
+        return seal(secret(data), self.call(calls.NewRecipient(purpose)).public_key, purpose, terms)
 
     def send(
         self, kind: int, name: str, fields: cbor.Value, descriptors: tuple[int, ...] = ()
@@ -87,9 +94,9 @@ class Enclave:
         with opened(image) as descriptor:
             return self.call(calls.LoadDisk(descriptor, None, read_only))
 
-    def unlock(self, data: bytes = PASSPHRASE) -> calls.Unlocked:
+    def unlock(self, data: bytes = PASSPHRASE, terms: Terms = NO_TERMS) -> calls.Unlocked:
         """Unlock the loaded image."""
-        return self.call(calls.Unlock(self.sealed("unlock", data), discard=False))
+        return self.call(calls.Unlock(self.sealed("unlock", data, terms), discard=False))
 
     def exit_code(self, seconds: float = GONE_SECONDS) -> int:
         """Wait until the process has ended, and return its exit code."""
@@ -97,7 +104,7 @@ class Enclave:
 
     def is_alive(self) -> bool:
         """Tell whether the process runs and answers."""
-        return self.process.poll() is None and self.call(calls.Describe()).simulated
+        return self.process.poll() is None and self.call(calls.Describe()).identity.simulated
 
     def close(self) -> None:
         """End the process, whatever it does."""
@@ -124,7 +131,15 @@ def opened(path: Path, flags: int = os.O_RDWR) -> Iterator[int]:
         os.close(descriptor)
 
 
-def new_volume(enclave: Enclave, image: Path, kdf: KdfParameters = CHEAP) -> calls.Created:
+def new_volume(
+    enclave: Enclave,
+    image: Path,
+    kdf: KdfParameters = CHEAP,
+    *,
+    factors: calls.Factors = ("enclave", "passphrase"),
+    policy: calls.SealPolicy = "signer",
+    recovery_key_to: bytes | None = None,
+) -> calls.Created:
     """Make a volume of 20 MiB."""
     image.touch()
     os.truncate(image, 20 << 20)
@@ -136,9 +151,11 @@ def new_volume(enclave: Enclave, image: Path, kdf: KdfParameters = CHEAP) -> cal
                 label="",
                 sector_size_bytes=4096,
                 key_bits=512,
+                factors=factors,
+                seal_policy=policy,
                 kdf=kdf,
                 passphrase=enclave.sealed("format"),
-                recovery_key_to=None,
+                recovery_key_to=recovery_key_to,
             )
         )
 

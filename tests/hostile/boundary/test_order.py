@@ -15,7 +15,14 @@ from tests.hostile.boundary.evil import CHEAP, Enclave, is_served, opened, serve
 pytestmark = pytest.mark.hostile
 
 STATES: Final = ("fresh", "loaded", "unlocked", "serving")
-ALWAYS: Final = {"Describe", "RunSelftest", "NewRecipient", "Shutdown"}
+ALWAYS: Final = {
+    "BecomeSuccessor",
+    "Describe",
+    "NewRecipient",
+    "ProveIdentity",
+    "RunSelftest",
+    "Shutdown",
+}
 ALLOWED: Final = {
     "fresh": {"LoadDisk", "CreateVolume", "RestoreHeader"},
     "loaded": {
@@ -25,28 +32,54 @@ ALLOWED: Final = {
         "ChangeKeyslot",
         "RemoveKeyslot",
         "BackupHeader",
+        "HandOver",
+        "Reseal",
+        "TakeOver",
     },
     "unlocked": {"Serve", "ReadCounters"},
     "serving": {"ReadCounters"},
 }
 """Spec: spec/boundary.md, "Order"."""
 
-SEALED: Final = calls.Sealed(bytes(32), bytes(32), bytes(17))
+SEALED: Final = calls.Sealed(bytes(32), calls.Terms(), bytes(32), bytes(17))
+SUCCESSOR: Final = calls.Successor(bytes(32), b"")
+HANDOVER: Final = calls.Handover(bytes(32), bytes(17), b"\0", ())
 
 
 def requests(descriptor: int) -> list[Call[object]]:
     """Return one of each call whose passphrases open nothing: none of them succeeds by itself."""
     return [
-        calls.AddKeyslot(SEALED, SEALED, CHEAP, None, None),
+        calls.AddKeyslot(
+            existing=SEALED,
+            new=SEALED,
+            factors=("passphrase",),
+            kdf=CHEAP,
+            keyslot=None,
+            recovery_key_to=None,
+        ),
         calls.BackupHeader(descriptor),
         calls.ChangeKeyslot(SEALED, SEALED, CHEAP, None),
-        calls.CreateVolume(descriptor, None, "", 4096, 512, CHEAP, SEALED, None),
+        calls.CreateVolume(
+            image=descriptor,
+            header=None,
+            label="",
+            sector_size_bytes=4096,
+            key_bits=512,
+            factors=("enclave", "passphrase"),
+            seal_policy="signer",
+            kdf=CHEAP,
+            passphrase=SEALED,
+            recovery_key_to=None,
+        ),
         calls.DumpHeader(),
+        calls.HandOver(SEALED, SUCCESSOR),
         calls.LoadDisk(descriptor, None, read_only=True),
         calls.ReadCounters(),
         calls.RemoveKeyslot(SEALED, 0),
+        calls.Reseal(SEALED, "signer", adopt=False),
         calls.RestoreHeader(descriptor, None, descriptor, force=False),
         calls.Serve(descriptor, "volume"),
+        calls.TakeOver(HANDOVER, "signer"),
         calls.Unlock(SEALED, discard=False),
     ]
 
@@ -99,8 +132,10 @@ def test_some_calls_are_allowed_always(
     nbd = tmp_path / "nbd"
     bring_to(state, enclave, image, nbd)
 
-    assert enclave.call(calls.Describe()).tee == "process"
+    assert enclave.call(calls.Describe()).identity.tee == "process"
     assert len(enclave.call(calls.NewRecipient("unlock")).public_key) == 32
+    assert enclave.call(calls.ProveIdentity(bytes(32))).report
+    assert len(enclave.call(calls.BecomeSuccessor()).public_key) == 32
     assert all(test.passed for test in enclave.call(calls.RunSelftest()).results)
     assert enclave.call(calls.Shutdown()) == calls.Done()
     assert enclave.exit_code() == 0
@@ -122,6 +157,7 @@ def test_two_changes_in_one_life_keep_each_other(
             calls.AddKeyslot(
                 existing=enclave.sealed("existing passphrase"),
                 new=enclave.sealed("new passphrase", passphrase),
+                factors=("enclave", "passphrase"),
                 kdf=CHEAP,
                 keyslot=None,
                 recovery_key_to=None,

@@ -11,7 +11,7 @@ from strongroom.boundary import calls
 from strongroom.boundary.calls import Purpose, Sealed
 from strongroom.errors import BoundaryError, FormatError, WrongPassphraseError
 from strongroom.host.sealing import seal
-from tests.hostile.boundary.evil import CHEAP, Enclave, secret
+from tests.hostile.boundary.evil import CHEAP, NO_TERMS, Enclave, secret
 
 pytestmark = pytest.mark.hostile
 
@@ -78,7 +78,7 @@ def test_a_passphrase_for_another_purpose_does_not_unlock_and_is_used_up(
 
 def test_a_purpose_is_part_of_what_is_authenticated(loaded: Enclave) -> None:
     recipient = loaded.call(calls.NewRecipient("unlock"))
-    sealed = seal(secret(), recipient.public_key, "existing passphrase")
+    sealed = seal(secret(), recipient.public_key, "existing passphrase", NO_TERMS)
     with pytest.raises(BoundaryError, match="changed"):
         unlock(loaded, sealed)
 
@@ -90,7 +90,10 @@ def test_a_changed_message_is_refused(field: str, position: int, loaded: Enclave
     changed = bytearray(getattr(sealed, field))
     changed[position] ^= 1
     with pytest.raises(BoundaryError):
-        unlock(loaded, dataclasses.replace(sealed, **{field: bytes(changed)}))
+        unlock(
+            loaded,
+            dataclasses.replace(sealed, **{field: bytes(changed)}),  # type: ignore[arg-type]  # bytes, all of them
+        )
     if field != "public_key":
         with pytest.raises(BoundaryError, match="not waiting"):
             unlock(loaded, sealed)
@@ -110,7 +113,7 @@ def test_a_point_of_low_order_opens_and_seals_nothing(point: bytes, loaded: Encl
     with pytest.raises(BoundaryError, match="changed"):
         unlock(loaded, dataclasses.replace(sealed, encapsulated_key=point))
     with pytest.raises(FormatError):
-        seal(secret(), point, "unlock")
+        seal(secret(), point, "unlock", NO_TERMS)
 
 
 def test_a_recovery_key_for_a_point_of_low_order_makes_no_keyslot(
@@ -122,6 +125,7 @@ def test_a_recovery_key_for_a_point_of_low_order_makes_no_keyslot(
             calls.AddKeyslot(
                 existing=loaded.sealed("existing passphrase"),
                 new=None,
+                factors=(),
                 kdf=CHEAP,
                 keyslot=None,
                 recovery_key_to=LOW_ORDER[0],

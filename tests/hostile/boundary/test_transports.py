@@ -14,7 +14,7 @@ from strongroom.boundary import calls, cbor
 from strongroom.boundary.channel import Caller, registry_of
 from strongroom.boundary.stream import ByteStream, PipeStream, TcpStream, receive_frame, send_frame
 from strongroom.errors import BoundaryError
-from tests.hostile.boundary.evil import VIOLATED, Enclave, opened
+from tests.hostile.boundary.evil import VIOLATED, Enclave, enclave_command, opened
 
 pytestmark = pytest.mark.hostile
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.hostile
 @contextlib.contextmanager
 def over_pipes() -> Iterator[tuple[ByteStream, subprocess.Popen[bytes]]]:
     with subprocess.Popen(
-        [sys.executable, "-I", "-m", "strongroom.enclave", "--boundary", "stdio"],
+        enclave_command("stdio"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -44,7 +44,7 @@ def over_tcp() -> Iterator[tuple[ByteStream, subprocess.Popen[bytes]]]:
         server.settimeout(30)
         port = server.getsockname()[1]
         with subprocess.Popen(
-            [sys.executable, "-I", "-m", "strongroom.enclave", "--boundary", f"tcp:{port}"],
+            enclave_command(f"tcp:{port}"),
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
@@ -71,7 +71,7 @@ def test_other_transports_carry_calls_and_no_disk(transport: object, image: Path
     with transport() as (stream, process):
         caller = caller_of(stream)
         description = caller.call(calls.Describe())
-        assert description.tee == "process"
+        assert description.identity.tee == "process"
         assert {measure.name for measure in description.confinement} >= {"seccomp", "landlock"}
         results = caller.call(calls.RunSelftest()).results
         assert results

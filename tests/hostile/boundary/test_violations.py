@@ -13,6 +13,7 @@ import pytest
 
 from strongroom.boundary import calls, cbor
 from strongroom.boundary.calls import KdfParameters
+from strongroom.boundary.schema import encode_message
 from strongroom.boundary.stream import MAX_FRAME_BYTES
 from tests.hostile.boundary.conftest import Start
 from tests.hostile.boundary.evil import (
@@ -175,8 +176,13 @@ def fields_of_unlock(sealed: calls.Sealed) -> cbor.Value:
             "ciphertext": sealed.ciphertext,
             "encapsulated_key": sealed.encapsulated_key,
             "public_key": sealed.public_key,
+            "terms": fields_of(sealed.terms),
         },
     }
+
+
+def fields_of(message: object) -> cbor.Value:
+    return encode_message(message)[0]
 
 
 def test_a_host_that_never_answers_an_ocall_holds_no_key_beyond_its_own_life(
@@ -207,6 +213,7 @@ def test_a_host_that_leaves_during_a_derivation_takes_the_enclave_with_it(
             0,
             "CreateVolume",
             {
+                "factors": ["passphrase"],
                 "header": None,
                 "image": True,
                 "kdf": {
@@ -222,8 +229,10 @@ def test_a_host_that_leaves_during_a_derivation_takes_the_enclave_with_it(
                     "ciphertext": sealed.ciphertext,
                     "encapsulated_key": sealed.encapsulated_key,
                     "public_key": sealed.public_key,
+                    "terms": fields_of(sealed.terms),
                 },
                 "recovery_key_to": None,
+                "seal_policy": "signer",
                 "sector_size_bytes": 4096,
             },
             (descriptor,),

@@ -153,10 +153,10 @@ def test_ocalls_are_answered_in_between(ends: Ends) -> None:
         del received
         for step in range(3):
             assert ends.responder.ocall(ReportProgress("stage", step, 3)) == Done()
-        return calls.Recipient(KEY)
+        return calls.Recipient(KEY, b"")
 
     with ends.answering(handler):
-        assert ends.caller.call(NewRecipient("unlock")) == calls.Recipient(KEY)
+        assert ends.caller.call(NewRecipient("unlock")) == calls.Recipient(KEY, b"")
 
     assert ends.heard == [ReportProgress("stage", step, 3) for step in range(3)]
 
@@ -276,6 +276,7 @@ def test_descriptors_of_a_call_are_closed_after_it(
     def handler(received: Received) -> object:
         seen.extend(received.descriptors)
         assert isinstance(received.call, LoadDisk)
+        assert received.call.image is not None
         assert os.fstat(received.call.image).st_size == 3
         if failing:
             raise DiskError("no")
@@ -315,7 +316,7 @@ def test_the_answer_of_another_call_is_refused(ends: Ends) -> None:
 
 
 def test_an_answer_outside_its_limits_is_refused(ends: Ends) -> None:
-    sent(ends.far, 1, "NewRecipient", {"public_key": KEY[:-1]})
+    sent(ends.far, 1, "NewRecipient", {"public_key": KEY[:-1], "report": b""})
     with pytest.raises(BoundaryError, match="limits"):
         ends.caller.call(NewRecipient("unlock"))
 

@@ -7,10 +7,9 @@ from typing import Final
 import pytest
 
 from strongroom._core import Secret
-from strongroom.enclave.factors import Place, slot_passphrase
+from strongroom.enclave.factors import SHARE_BYTES, Place, slot_passphrase
 from strongroom.enclave.sealed_slots import (
     UnsealedSlot,
-    new_sealed_secret,
     seal_key_for,
     seal_slot,
     sealing_of,
@@ -39,7 +38,7 @@ def sealed_by(tee: ProcessTee, policy: SealPolicy = "signer") -> tuple[Sealing, 
         sealing,
         PLACE,
         factors=("enclave", "passphrase"),
-        sealed=new_sealed_secret(),
+        sealed=Secret.random(SHARE_BYTES),
         kdf=KDF,
     )
     return sealing, slot

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from strongroom._core import HpkeReceiver
 from strongroom.boundary import calls
-from strongroom.boundary.calls import RECOVERY_INFO, Call, KdfParameters, Purpose, Sealed
+from strongroom.boundary.calls import Call, KdfParameters, Purpose, Sealed
 from strongroom.boundary.channel import Received
 from strongroom.boundary.schema import encode_message
-from strongroom.enclave.session import Session
+from strongroom.boundary.sealed import RECOVERY_INFO
+from strongroom.enclave.session import Session, Surroundings
 from strongroom.errors import (
     BoundaryError,
     KeyslotStateError,
@@ -28,14 +29,17 @@ from strongroom.errors import (
     WrongPassphraseError,
 )
 from strongroom.host.sealing import seal
-from tests.hostile.boundary.evil import CHEAP, PASSPHRASE, opened, secret
+from tests.hostile.boundary.evil import CHEAP, NO_TERMS, PASSPHRASE, opened, secret
 from tests.unit.boundary.generated import messages
+from tests.unit.tee.scene import enclave
 
 pytestmark = pytest.mark.unit
 
 ResultT = TypeVar("ResultT")
 
 SMALL_BYTES: Final = 17 << 20
+SURROUNDINGS: Final = Surroundings((), "fd")
+BOTH: Final[calls.Factors] = ("enclave", "passphrase")
 
 
 class Enclave:
@@ -43,7 +47,9 @@ class Enclave:
 
     def __init__(self) -> None:
         self.stages: list[str] = []
-        self.session = Session((), lambda stage, *_: self.stages.append(stage))
+        self.session = Session(
+            SURROUNDINGS, enclave("session"), lambda stage, *_: self.stages.append(stage)
+        )
 
     def ask(self, request: Call[ResultT]) -> ResultT:
         answer = self.session.answer(Received(request, ()))
@@ -52,13 +58,23 @@ class Enclave:
         return cast("ResultT", answer)
 
     def sealed(self, purpose: Purpose, data: bytes = PASSPHRASE) -> Sealed:
-        return seal(secret(data), self.ask(calls.NewRecipient(purpose)).public_key, purpose)
+        key = self.ask(calls.NewRecipient(purpose)).public_key
+        return seal(secret(data), key, purpose, NO_TERMS)
 
     def create(
         self, image: int, header: int | None = None, other: dict[str, object] | None = None
     ) -> calls.Created:
         request = calls.CreateVolume(
-            image, header, "a label", 512, 512, CHEAP, self.sealed("format"), None
+            image=image,
+            header=header,
+            label="a label",
+            sector_size_bytes=512,
+            key_bits=512,
+            factors=("enclave", "passphrase"),
+            seal_policy="signer",
+            kdf=CHEAP,
+            passphrase=self.sealed("format"),
+            recovery_key_to=None,
         )
         return self.ask(dataclasses.replace(request, **(other or {})))  # type: ignore[arg-type]  # its fields
 
@@ -111,7 +127,7 @@ def test_a_recovery_key_opens_its_keyslot(image: int) -> None:
     enclave = Enclave()
     assert [slot.kind for slot in enclave.load(image).keyslots] == ["passphrase", "recovery"]
     recipient = enclave.ask(calls.NewRecipient("unlock")).public_key
-    sealed = seal(recovery_key, recipient, "unlock")
+    sealed = seal(recovery_key, recipient, "unlock", NO_TERMS)
     assert enclave.ask(calls.Unlock(sealed, discard=False)).keyslot == 1
 
 
@@ -134,6 +150,7 @@ def test_keyslots_are_added_changed_and_removed_in_one_life(volume: int) -> None
     add = calls.AddKeyslot(
         enclave.sealed("existing passphrase"),
         enclave.sealed("new passphrase", b"second"),
+        BOTH,
         CHEAP,
         None,
         None,
@@ -147,7 +164,12 @@ def test_keyslots_are_added_changed_and_removed_in_one_life(volume: int) -> None
     )
     assert enclave.ask(change).keyslot.number == 1
     recovery = calls.AddKeyslot(
-        enclave.sealed("existing passphrase", b"third"), None, CHEAP, 7, HpkeReceiver().public_key
+        enclave.sealed("existing passphrase", b"third"),
+        None,
+        (),
+        CHEAP,
+        7,
+        HpkeReceiver().public_key,
     )
     assert enclave.ask(recovery).keyslot.kind == "recovery"
     with pytest.raises(WrongPassphraseError):
@@ -180,6 +202,7 @@ def test_a_backup_comes_back_and_an_old_one_does_not(volume: int, tmp_path: Path
         add = calls.AddKeyslot(
             enclave.sealed("existing passphrase"),
             enclave.sealed("new passphrase", b"second"),
+            BOTH,
             CHEAP,
             None,
             None,
@@ -190,7 +213,7 @@ def test_a_backup_comes_back_and_an_old_one_does_not(volume: int, tmp_path: Path
         assert Enclave().ask(calls.RestoreHeader(volume, None, backup, force=True)) == written
 
 
-@pytest.mark.parametrize("new", [None, Sealed(bytes(32), bytes(32), bytes(17))])
+@pytest.mark.parametrize("new", [None, Sealed(bytes(32), NO_TERMS, bytes(32), bytes(17))])
 def test_a_keyslot_is_for_a_passphrase_or_a_recovery_key(volume: int, new: Sealed | None) -> None:
     enclave = Enclave()
     enclave.load(volume)
@@ -199,6 +222,7 @@ def test_a_keyslot_is_for_a_passphrase_or_a_recovery_key(volume: int, new: Seale
             calls.AddKeyslot(
                 enclave.sealed("existing passphrase"),
                 new,
+                BOTH,
                 CHEAP,
                 None,
                 None if new is None else bytes(32),

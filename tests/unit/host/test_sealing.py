@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from strongroom._core import HpkeReceiver, Secret
-from strongroom.boundary.calls import INFO_PREFIX, RECOVERY_INFO, SealedReply
+from strongroom.boundary.calls import SealedReply, Terms
+from strongroom.boundary.sealed import HANDOVER_INFO, INFO_PREFIX, RECOVERY_INFO
 from strongroom.enclave import recipients
 from strongroom.errors import FormatError
 from strongroom.host import sealing
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.unit
 def test_what_is_authenticated_is_what_the_specification_says() -> None:
     assert INFO_PREFIX == b"strongroom/1 "
     assert RECOVERY_INFO == b"strongroom/1 recovery key"
+    assert HANDOVER_INFO == b"strongroom/1 handover"
     specification = (Path(__file__).parents[3] / "spec" / "boundary.md").read_text()
     assert f'"{RECOVERY_INFO.decode()}"' in specification
     assert f'info = "{INFO_PREFIX.decode()}"' in specification
@@ -26,7 +28,7 @@ def test_what_is_authenticated_is_what_the_specification_says() -> None:
 def test_a_sealed_passphrase_is_erased_here() -> None:
     passphrase = Secret.random(20)
     receiver = HpkeReceiver()
-    sealed = sealing.seal(passphrase, receiver.public_key, "unlock")
+    sealed = sealing.seal(passphrase, receiver.public_key, "unlock", Terms())
 
     assert passphrase.length_bytes == 0
     assert (sealed.public_key, len(sealed.ciphertext)) == (receiver.public_key, 36)
@@ -35,7 +37,7 @@ def test_a_sealed_passphrase_is_erased_here() -> None:
 def test_a_passphrase_that_cannot_be_sealed_is_erased_too() -> None:
     passphrase = Secret.random(20)
     with pytest.raises(FormatError):
-        sealing.seal(passphrase, bytes(32), "unlock")
+        sealing.seal(passphrase, bytes(32), "unlock", Terms())
     assert passphrase.length_bytes == 0
 
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from strongroom import _core
-from strongroom.boundary.calls import INFO_PREFIX
+from strongroom.boundary.sealed import sealed_info
 from strongroom.errors import FormatError
 from tests.hostile.boundary.evil import secret
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.vectors
 
 FOREIGN: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 ENCAPSULATED_BYTES: Final = 32
-INFO: Final = INFO_PREFIX + b"unlock"
+INFO: Final = sealed_info("unlock")
 PLAINTEXTS: Final = (b"x", b"correct horse battery staple", bytes(range(1, 256)), b"p" * 65536)
 
 

@@ -2,10 +2,16 @@
 """What the commands about keyslots share."""
 
 from collections.abc import Mapping
+from typing import Final
 
-from strongroom.cli.arguments import KdfOptions
-from strongroom.errors import UsageError
-from strongroom.host.contracts import KdfChoice
+from strongroom.cli.arguments import KdfOptions, UnlockingOptions
+from strongroom.errors import UnavailableError, UsageError
+from strongroom.host.contracts import KdfChoice, Unlocking
+
+FACTORS: Final = ("enclave", "passphrase")
+"""The factors that this version knows, in their order."""
+
+LATER_FACTORS: Final = ("tpm",)
 
 
 def kdf_choice(options: KdfOptions) -> KdfChoice:
@@ -21,6 +27,38 @@ def kdf_choice(options: KdfOptions) -> KdfChoice:
         memory_kib=options["kdf_memory"],
         iterations=options["kdf_iterations"],
     )
+
+
+def unlocking(options: UnlockingOptions) -> Unlocking:
+    """Return to which enclave a passphrase may go, and what the operator agrees to."""
+    return Unlocking(options["tee"], options["accept_header_change"])
+
+
+def parse_factors(text: str) -> tuple[str, ...]:
+    """Return the factors that a comma-separated list names, in their order.
+
+    Raises:
+        UsageError: A name is unknown or comes twice, or the passphrase is not among them.
+        UnavailableError: A name belongs to a later version.
+    """
+    factors = tuple(text.split(","))
+    for factor in factors:
+        if factor in LATER_FACTORS:
+            raise UnavailableError(
+                f"the factor {factor} comes in a later version",
+                hint=f"this version has: {', '.join(FACTORS)}",
+            )
+        if factor not in FACTORS:
+            raise UsageError(
+                f"unknown factor: {factor}", hint=f"this version has: {', '.join(FACTORS)}"
+            )
+    if len(set(factors)) != len(factors):
+        raise UsageError("a factor is named twice")
+    if "passphrase" not in factors:
+        raise UsageError(
+            "the factor passphrase is needed in this version", hint="--factors enclave,passphrase"
+        )
+    return tuple(factor for factor in FACTORS if factor in factors)
 
 
 def kdf_words(kdf: Mapping[str, int | str]) -> str:

@@ -22,8 +22,8 @@ from strongroom.host.contracts import ImageReference
 def dump_command(session: Session, *, image: Path, header: Path | None) -> None:
     """Show what the header of IMAGE says.
 
-    Segments, keyslots, digests and tokens. No passphrase is needed and no secret is shown. What is
-    shown is not authenticated: whoever can write to the disk can write this.
+    Segments, keyslots, digests and tokens. No passphrase is needed and no secret is shown. Unless
+    'authentication' says that the header is verified, whoever can write to the disk can write this.
     """
     facts = session.volumes.dump(ImageReference(image, header))
     session.show(facts, outline(facts))

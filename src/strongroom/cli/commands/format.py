@@ -18,8 +18,11 @@ from strongroom.cli.arguments import (
     kdf_options,
     passphrase_option,
     recovery_file_option,
+    seal_policy_option,
+    tee_option,
 )
-from strongroom.cli.commands._keys import kdf_choice, kdf_words, slot_words
+from strongroom.cli.commands._keys import kdf_choice, kdf_words, parse_factors, slot_words
+from strongroom.cli.commands.reseal import enrolment_words
 from strongroom.cli.output import pairs
 from strongroom.cli.passphrase import passphrase_source
 from strongroom.cli.progress import CommandReporter
@@ -33,17 +36,18 @@ from strongroom.errors import (
     NoSpaceError,
     PassphraseInputError,
     TargetInUseError,
-    UnavailableError,
     UsageError,
 )
-from strongroom.host.contracts import FormatRequest, FormatResult, ImageReference
+from strongroom.host.contracts import (
+    FormatRequest,
+    FormatResult,
+    ImageReference,
+    SealPolicy,
+    TeeName,
+)
 from strongroom.units import ByteCount
 
-FACTORS: Final = ("passphrase",)
-"""The factors that this version knows."""
-
-LATER_FACTORS: Final = ("enclave", "tpm")
-DEFAULT_FACTORS: Final = "passphrase"
+DEFAULT_FACTORS: Final = "enclave,passphrase"
 MAX_LABEL_BYTES: Final = 47
 """LUKS2 has 48 bytes for it, the last of which is zero."""
 
@@ -55,6 +59,8 @@ class FormatOptions(ImageOptions, KdfOptions):
     sector_size: str
     key_bits: str
     factors: str
+    seal_policy: SealPolicy
+    tee: TeeName
     label: str
     sparse: bool
     force: bool
@@ -105,8 +111,11 @@ class FormatOptions(ImageOptions, KdfOptions):
     metavar="LIST",
     default=DEFAULT_FACTORS,
     show_default=True,
-    help="What opens the volume, separated by commas.",
+    help="What opens the volume, all of it together, separated by commas. With 'passphrase' alone "
+    "stock cryptsetup opens it too, and its header is not authenticated.",
 )
+@seal_policy_option(default="signer")
+@tee_option
 @recovery_file_option
 @click.option("--no-recovery", is_flag=True, help="Make no recovery key.")
 @click.option("--force", is_flag=True, help="Overwrite a target that holds data.")
@@ -125,9 +134,10 @@ class FormatOptions(ImageOptions, KdfOptions):
 def format_command(session: Session, **options: Unpack[FormatOptions]) -> None:
     """Make a volume in IMAGE, a file or a block device.
 
-    The volume is plain LUKS2 with AES-256-XTS. Besides the passphrase it gets a recovery key, which
-    opens it with stock cryptsetup too. A target with a known signature is refused, and so is one
-    that is mounted or open.
+    The volume is LUKS2 with AES-256-XTS. Its passphrase opens it in this machine's enclave only, to
+    which the header is authenticated. It also gets a recovery key, which opens it anywhere, with
+    stock cryptsetup too. A target with a known signature is refused, and so is one that is mounted
+    or open.
     """
     factors = parse_factors(options["factors"])
     check_label(options["label"])
@@ -143,6 +153,8 @@ def format_command(session: Session, **options: Unpack[FormatOptions]) -> None:
                 sector_size_bytes=int(options["sector_size"]),
                 key_bits=256 if options["key_bits"] == "256" else 512,
                 factors=factors,
+                seal_policy=options["seal_policy"],
+                tee=options["tee"],
                 label=options["label"],
                 sparse=options["sparse"],
                 force=options["force"],
@@ -150,29 +162,6 @@ def format_command(session: Session, **options: Unpack[FormatOptions]) -> None:
             )
             result = session.volumes.format_volume(request, source, report)
     session.show(result, _words(result))
-
-
-def parse_factors(text: str) -> tuple[str, ...]:
-    """Return the factors that a comma-separated list names.
-
-    Raises:
-        UsageError: A name is unknown or comes twice.
-        UnavailableError: A name belongs to a later version.
-    """
-    factors = tuple(text.split(","))
-    for factor in factors:
-        if factor in LATER_FACTORS:
-            raise UnavailableError(
-                f"the factor {factor} comes in a later version",
-                hint=f"this version has: {', '.join(FACTORS)}",
-            )
-        if factor not in FACTORS:
-            raise UsageError(
-                f"unknown factor: {factor}", hint=f"this version has: {', '.join(FACTORS)}"
-            )
-    if len(set(factors)) != len(factors):
-        raise UsageError("a factor is named twice")
-    return factors
 
 
 def check_label(label: str) -> None:
@@ -211,6 +200,8 @@ def _words(result: FormatResult) -> str:
         ("sectors", f"{result.sector_size_bytes} bytes"),
         ("data", f"{size_words(result.data_size_bytes)} at {size_words(result.data_offset_bytes)}"),
         ("keyslots", ", ".join(str(keyslot) for keyslot in result.keyslots)),
+        ("factors", ", ".join(result.factors)),
+        ("sealed to", enrolment_words(result.enrolment) if result.enrolment else "no enclave"),
         ("kdf", kdf_words(result.kdf)),
         ("recovery", slot_words(result.recovery_keyslot)),
     ]

@@ -6,12 +6,14 @@ from typing import Unpack
 from strongroom.cli.arguments import (
     AttachOptions,
     ImageOptions,
+    UnlockingOptions,
     attach_options,
     header_option,
     image_argument,
     json_option,
     new_name_argument,
     passphrase_option,
+    unlocking_options,
 )
 from strongroom.cli.output import pairs
 from strongroom.cli.passphrase import passphrase_source
@@ -21,15 +23,21 @@ from strongroom.cli.tree import command
 from strongroom.errors import (
     AlreadyOpenError,
     EmptyPassphraseError,
+    EnclaveFactorError,
+    HeaderChangedError,
+    HeaderTamperedError,
+    IdentityError,
     NotFoundError,
     NotLuksError,
     PassphraseInputError,
+    RollbackError,
+    SecurityVersionError,
     WrongPassphraseError,
 )
 from strongroom.host.contracts import ImageReference, OpenRequest, OpenResult
 
 
-class OpenOptions(ImageOptions, AttachOptions):
+class OpenOptions(ImageOptions, AttachOptions, UnlockingOptions):
     """What the command line gives to ``open``."""
 
     name: str
@@ -45,16 +53,23 @@ class OpenOptions(ImageOptions, AttachOptions):
     exits=(
         NotFoundError,
         NotLuksError,
+        RollbackError,
+        HeaderTamperedError,
+        HeaderChangedError,
         WrongPassphraseError,
         EmptyPassphraseError,
         PassphraseInputError,
+        EnclaveFactorError,
+        SecurityVersionError,
         AlreadyOpenError,
+        IdentityError,
     ),
 )
 @image_argument
 @new_name_argument
 @attach_options
 @header_option
+@unlocking_options
 @passphrase_option
 @json_option
 def open_command(session: Session, **options: Unpack[OpenOptions]) -> None:
@@ -70,10 +85,13 @@ def open_command(session: Session, **options: Unpack[OpenOptions]) -> None:
         attach=options["attach"],
         read_only=options["read_only"],
         discard=options["discard"],
+        tee=options["tee"],
     )
     with session.reporter() as report:
         source = passphrase_source(options["passphrase_file"], report.pause)
-        result = session.volumes.open_volume(request, source, report)
+        result = session.volumes.open_volume(
+            request, source, report, accept_header_change=options["accept_header_change"]
+        )
     session.show(result, open_words(result))
 
 
@@ -88,5 +106,11 @@ def open_words(result: OpenResult) -> str:
             ("uri", result.uri),
             ("size", size_words(result.size_bytes)),
             ("keyslot", str(result.keyslot)),
+            ("header", header_words(result)),
         ]
     )
+
+
+def header_words(result: OpenResult) -> str:
+    """Return whether an open volume's header was authenticated."""
+    return f"authenticated, epoch {result.epoch}" if result.authenticated else "not authenticated"

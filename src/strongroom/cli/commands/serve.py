@@ -9,11 +9,13 @@ import click
 from strongroom.cli.arguments import (
     AttachOptions,
     ImageOptions,
+    UnlockingOptions,
     attach_options,
     header_option,
     image_argument,
     new_name_argument,
     passphrase_option,
+    unlocking_options,
 )
 from strongroom.cli.session import Session
 from strongroom.cli.tree import command
@@ -27,7 +29,7 @@ from strongroom.errors import (
 from strongroom.host.contracts import ImageReference, OpenRequest
 
 
-class ServeOptions(ImageOptions, AttachOptions):
+class ServeOptions(ImageOptions, AttachOptions, UnlockingOptions):
     """What the command line gives to ``serve``."""
 
     name: str
@@ -52,6 +54,7 @@ class ServeOptions(ImageOptions, AttachOptions):
 )
 @attach_options
 @header_option
+@unlocking_options
 @passphrase_option
 def serve_command(session: Session, **options: Unpack[ServeOptions]) -> None:
     """Open a volume and stay in the foreground.
@@ -71,9 +74,10 @@ def serve_command(session: Session, **options: Unpack[ServeOptions]) -> None:
         attach=options["attach"],
         read_only=options["read_only"],
         discard=options["discard"],
+        tee=options["tee"],
     )
     waits = options["wait_for_key"]
-    command_line = None if waits else key_command(options["name"], options["passphrase_file"])
+    command_line = None if waits else key_command(options)
     with session.reporter() as report:
         code = session.volumes.serve_volume(
             request, report, wait_for_key=waits, key_command=command_line
@@ -81,10 +85,13 @@ def serve_command(session: Session, **options: Unpack[ServeOptions]) -> None:
     click.get_current_context().exit(code)
 
 
-def key_command(name: str, passphrase_file: str | None) -> tuple[str, ...]:
+def key_command(options: ServeOptions) -> tuple[str, ...]:
     """Return the command that hands over the passphrase; it inherits standard input.
 
     ``-I`` keeps Python from importing modules that the current directory or a variable names.
     """
-    source = () if passphrase_file is None else (f"--passphrase-file={passphrase_file}",)
-    return (sys.executable, "-I", "-m", "strongroom", "setkey", *source, name)
+    file = options["passphrase_file"]
+    source = () if file is None else (f"--passphrase-file={file}",)
+    accept = ("--accept-header-change",) if options["accept_header_change"] else ()
+    program = (sys.executable, "-I", "-m", "strongroom", "setkey")
+    return (*program, *source, *accept, "--tee", options["tee"], options["name"])

@@ -1,17 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
 """``strongroom setkey``: hand a passphrase to a volume that waits for it."""
 
-from strongroom.cli.arguments import json_option, open_name_argument, passphrase_option
+from typing import Unpack
+
+from strongroom.cli.arguments import (
+    UnlockingOptions,
+    json_option,
+    open_name_argument,
+    passphrase_option,
+    unlocking_options,
+)
+from strongroom.cli.commands._keys import unlocking
 from strongroom.cli.commands.open import open_words
 from strongroom.cli.passphrase import passphrase_source
 from strongroom.cli.session import Session
 from strongroom.cli.tree import command
 from strongroom.errors import (
     EmptyPassphraseError,
+    EnclaveFactorError,
+    HeaderChangedError,
+    HeaderTamperedError,
+    IdentityError,
     NotOpenError,
     PassphraseInputError,
+    RollbackError,
     WrongPassphraseError,
 )
+
+
+class SetkeyOptions(UnlockingOptions):
+    """What the command line gives to ``setkey``."""
+
+    name: str
+    passphrase_file: str | None
 
 
 @command(
@@ -20,19 +41,31 @@ from strongroom.errors import (
         "strongroom setkey vault",
         "pass show vault | strongroom setkey vault --passphrase-file -",
     ),
-    exits=(WrongPassphraseError, EmptyPassphraseError, PassphraseInputError, NotOpenError),
+    exits=(
+        RollbackError,
+        HeaderTamperedError,
+        HeaderChangedError,
+        WrongPassphraseError,
+        EmptyPassphraseError,
+        PassphraseInputError,
+        EnclaveFactorError,
+        NotOpenError,
+        IdentityError,
+    ),
 )
 @open_name_argument
+@unlocking_options
 @passphrase_option
 @json_option
-def setkey_command(session: Session, *, name: str, passphrase_file: str | None) -> None:
+def setkey_command(session: Session, **options: Unpack[SetkeyOptions]) -> None:
     """Hand the passphrase to the volume NAME, which waits for it.
 
-    The passphrase is sealed to the enclave that serves NAME; no other process can read it.
+    The enclave that serves NAME proves first that it is the one that the volume was enrolled with.
+    The passphrase is sealed to it; no other process can read it.
     """
     with session.reporter() as report:
-        source = passphrase_source(passphrase_file, report.pause)
-        result = session.volumes.set_key(name, source, report)
+        source = passphrase_source(options["passphrase_file"], report.pause)
+        result = session.volumes.set_key(options["name"], source, unlocking(options), report)
         for notice in result.notices:
             report.notice(notice)
     session.show(result, open_words(result))

@@ -11,6 +11,7 @@ import click
 from strongroom.cli.arguments import (
     ImageOptions,
     KdfOptions,
+    UnlockingOptions,
     header_option,
     image_argument,
     json_option,
@@ -19,8 +20,9 @@ from strongroom.cli.arguments import (
     new_passphrase_option,
     passphrase_option,
     recovery_file_option,
+    unlocking_options,
 )
-from strongroom.cli.commands._keys import kdf_choice, kdf_words
+from strongroom.cli.commands._keys import kdf_choice, kdf_words, parse_factors, unlocking
 from strongroom.cli.output import pairs, table
 from strongroom.cli.passphrase import passphrase_source, refuse_shared_input
 from strongroom.cli.progress import CommandReporter
@@ -54,7 +56,7 @@ slot_group = Group(
 )
 
 
-class ChangeOptions(ImageOptions, KdfOptions):
+class ChangeOptions(ImageOptions, KdfOptions, UnlockingOptions):
     """What the command line gives to ``slot change``."""
 
     keyslot: int | None
@@ -66,10 +68,11 @@ class AddOptions(ChangeOptions):
     """What the command line gives to ``slot add``."""
 
     recovery: bool
+    factors: str | None
     recovery_key_file: Path | None
 
 
-class RemoveOptions(ImageOptions):
+class RemoveOptions(ImageOptions, UnlockingOptions):
     """What the command line gives to ``slot remove``."""
 
     keyslot: int
@@ -90,13 +93,14 @@ def list_command(session: Session, *, image: Path, header: Path | None) -> None:
         (
             str(keyslot.keyslot),
             keyslot.kind,
+            ", ".join(keyslot.factors) or "-",
             keyslot.priority,
             f"{keyslot.cipher}, {keyslot.key_bits} bits",
             kdf_words(keyslot.kdf),
         )
         for keyslot in keyslots
     ]
-    header_row = ("KEYSLOT", "KIND", "PRIORITY", "CIPHER", "KDF")
+    header_row = ("KEYSLOT", "KIND", "FACTORS", "PRIORITY", "CIPHER", "KDF")
     session.show(keyslots, table(header_row, rows) if rows else "no keyslot is in use")
 
 
@@ -111,9 +115,16 @@ def list_command(session: Session, *, image: Path, header: Path | None) -> None:
 @image_argument
 @keyslot_option(required=False, about="The keyslot to fill, 0 to 31. Default: the first free one.")
 @click.option("--recovery", is_flag=True, help="Add a recovery key instead of a passphrase.")
+@click.option(
+    "--factors",
+    metavar="LIST",
+    help="What opens the new keyslot, separated by commas: enclave,passphrase or passphrase. "
+    "Default: the enclave too, where the volume is sealed to one.",
+)
 @recovery_file_option
 @header_option
 @kdf_options
+@unlocking_options
 @passphrase_option
 @new_passphrase_option
 @json_option
@@ -124,6 +135,7 @@ def add_command(session: Session, **options: Unpack[AddOptions]) -> None:
     """
     _check_add(options)
     kdf = kdf_choice(options)
+    factors = None if options["factors"] is None else parse_factors(options["factors"])
     with session.reporter() as report:
         existing = passphrase_source(options["passphrase_file"], report.pause)
         new = (
@@ -136,8 +148,10 @@ def add_command(session: Session, **options: Unpack[AddOptions]) -> None:
                 ImageReference(options["image"], options["header"]),
                 existing,
                 new,
-                kdf,
                 report,
+                how=unlocking(options),
+                kdf=kdf,
+                factors=factors,
                 keyslot=options["keyslot"],
                 recovery_fd=recovery_fd,
             )
@@ -155,6 +169,7 @@ def add_command(session: Session, **options: Unpack[AddOptions]) -> None:
 )
 @header_option
 @kdf_options
+@unlocking_options
 @passphrase_option
 @new_passphrase_option
 @json_option
@@ -169,8 +184,9 @@ def change_command(session: Session, **options: Unpack[ChangeOptions]) -> None:
             ImageReference(options["image"], options["header"]),
             passphrase_source(options["passphrase_file"], report.pause),
             passphrase_source(options["new_passphrase_file"], report.pause),
-            kdf_choice(options),
             report,
+            how=unlocking(options),
+            kdf=kdf_choice(options),
             keyslot=options["keyslot"],
         )
     session.show(result, _words(result))
@@ -184,6 +200,7 @@ def change_command(session: Session, **options: Unpack[ChangeOptions]) -> None:
 @image_argument
 @keyslot_option(required=True, about="The keyslot to erase, 0 to 31.")
 @header_option
+@unlocking_options
 @passphrase_option
 @json_option
 def remove_command(session: Session, **options: Unpack[RemoveOptions]) -> None:
@@ -198,6 +215,7 @@ def remove_command(session: Session, **options: Unpack[RemoveOptions]) -> None:
             ImageReference(options["image"], options["header"]),
             passphrase_source(options["passphrase_file"], report.pause),
             report,
+            how=unlocking(options),
             keyslot=keyslot,
         )
     facts = {"image": str(options["image"]), "keyslot": keyslot, "removed": True}
@@ -210,6 +228,11 @@ def _check_add(options: AddOptions) -> None:
         raise UsageError(
             "--recovery and --new-passphrase-file exclude each other",
             hint="a recovery key is made, not given",
+        )
+    if options["recovery"] and options["factors"] is not None:
+        raise UsageError(
+            "--recovery and --factors exclude each other",
+            hint="a recovery key opens the volume alone, and anywhere",
         )
     if options["recovery_key_file"] is not None and not options["recovery"]:
         raise UsageError("--recovery-key-file needs --recovery")
@@ -229,6 +252,7 @@ def _words(result: KeyslotResult) -> str:
         [
             ("keyslot", str(result.keyslot)),
             ("kind", result.kind),
+            ("factors", ", ".join(result.factors) or "none but the key"),
             ("kdf", kdf_words(result.kdf)),
             ("area", f"{size_words(result.area_size_bytes)} at {result.area_offset_bytes} bytes"),
         ]

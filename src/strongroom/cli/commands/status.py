@@ -1,13 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """``strongroom status``: everything about an open volume that is not secret."""
 
+from typing import Final
+
 from strongroom.cli.arguments import json_option, open_name_argument
+from strongroom.cli.commands.reseal import enrolment_words
 from strongroom.cli.output import pairs, table
 from strongroom.cli.session import Session
 from strongroom.cli.sizes import size_words
 from strongroom.cli.tree import command
 from strongroom.errors import NotOpenError
 from strongroom.host.contracts import StatusResult
+
+_AUTHENTICATION: Final = {
+    "absent": "not authenticated",
+    "verified": "authenticated",
+    "changed": "changed by another program",
+    "unverified": "sealed to another enclave",
+    "tampered": "TAMPERED WITH",
+}
 
 
 @command("status", examples=("strongroom status vault",), exits=(NotOpenError,))
@@ -51,6 +62,10 @@ def _facts(result: StatusResult) -> list[tuple[str, str]]:
         ("size", f"{size_words(result.size_bytes)}, {result.sector_size_bytes}-byte sectors"),
         ("cipher", f"{result.cipher} ({result.cipher_backend})"),
         ("enclave", f"{result.tee}{', simulated' if result.simulated else ''}"),
+        ("measurement", str(result.identity["measurement"])),
+        ("signer", str(result.identity["signer"])),
+        ("sealed to", enrolment_words(result.enrolment) if result.enrolment else "no enclave"),
+        ("header", f"{_AUTHENTICATION[result.authentication]}, epoch {result.epoch}"),
         ("processes", f"host {result.host_pid}, enclave {result.enclave_pid}"),
         ("opened", f"{result.opened_at}, {result.uptime_seconds:.0f} s ago"),
     ]

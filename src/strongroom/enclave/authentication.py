@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must hold of a header before and after its volume key is there, and its new codes.
+
+Spec: ``spec/unlock.md``, "Header authentication".
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from strongroom import _core
+from strongroom._core import Secret
+from strongroom.boundary.calls import Terms
+from strongroom.enclave.header_keys import (
+    authentication_mark,
+    enclave_header_key,
+    volume_header_key,
+)
+from strongroom.enclave.inspection import TAMPERED_HINT, Inspected, judge, tampered
+from strongroom.errors import HeaderChangedError, HeaderTamperedError, RollbackError
+from strongroom.luks2 import (
+    Header,
+    HeaderCopy,
+    StrongroomToken,
+    authenticated_bytes,
+    copy_salt,
+    segment_digest_salt,
+    with_authentication,
+)
+
+_ACCEPT_HINT: Final = "if that was you, say so with --accept-header-change"
+
+
+def check_terms(inspected: Inspected, terms: Terms) -> None:
+    """Refuse, before the passphrase is used, a header that the operator's terms rule out.
+
+    Raises:
+        HeaderTamperedError: It was tampered with, lost its codes, or is of another volume.
+        HeaderChangedError: Another program changed it, and that was not accepted.
+        RollbackError: It is older than the newest one that the operator has seen.
+    """
+    if terms.volume and terms.volume.lower() != inspected.uuid.lower():
+        raise HeaderTamperedError(
+            f"the passphrase was meant for the volume {terms.volume}, and this is {inspected.uuid}",
+            hint=TAMPERED_HINT,
+        )
+    if inspected.state == "tampered":
+        raise tampered(inspected.findings)
+    if terms.authenticated and inspected.token is None:
+        raise tampered(("its authentication was removed",))
+    if inspected.state == "changed":
+        _check_accepted(inspected.findings, terms)
+    if inspected.state in {"verified", "changed"}:
+        _check_epoch(inspected.token, terms)
+
+
+def check_opened(inspected: Inspected, terms: Terms, volume_key: Secret) -> bool:
+    """Check a header with the volume key that one of its keyslots gave.
+
+    Returns:
+        Whether the header is authenticated.
+
+    Raises:
+        HeaderTamperedError: A code is wrong, or codes that should be there are not.
+        HeaderChangedError: As for :func:`check_terms`.
+        RollbackError: The same.
+    """
+    key = volume_header_key(volume_key, inspected.uuid)
+    try:
+        marked = authentication_mark(key) == segment_digest_salt(inspected.header)
+        if inspected.token is None:
+            if marked:
+                raise tampered(("its authentication was removed",))
+            return False
+        message = authenticated_bytes(inspected.uuid, inspected.token)
+        authentic = _core.hmac_sha256_matches(key, message, inspected.token.volume_code)
+    finally:
+        key.erase()
+    if not marked or not authentic:
+        raise tampered(("the volume's authentication code is wrong",))
+    if inspected.state == "unverified":
+        state, findings = judge(inspected.loaded, inspected.material, inspected.token)
+        if state == "tampered":
+            raise tampered(findings)
+        if state == "changed":
+            _check_accepted(findings, terms)
+        _check_epoch(inspected.token, terms)
+    return True
+
+
+def authenticated(
+    header: Header,
+    material: Mapping[int, bytes],
+    token: StrongroomToken,
+    *,
+    seal_key: Secret,
+    header_key: Secret,
+) -> Header:
+    """Return the header with its token and both codes: the last edit before a commit.
+
+    Args:
+        header: The header to be written.
+        material: What will lie in the area of each keyslot.
+        token: Number, epoch, sealing and slots of the token.
+        seal_key: The key that ``token.sealing`` describes.
+        header_key: From :func:`strongroom.enclave.header_keys.volume_header_key`.
+    """
+    uuid = header.binary.uuid
+    binary = replace(
+        header.binary,
+        salt=copy_salt(uuid, HeaderCopy.PRIMARY),
+        secondary_salt=copy_salt(uuid, HeaderCopy.SECONDARY),
+    )
+    keys = (enclave_header_key(seal_key, uuid), header_key)
+
+    def codes(message: bytes) -> tuple[bytes, bytes]:
+        enclave_code, volume_code = (_core.hmac_sha256(key, message) for key in keys)
+        return enclave_code, volume_code
+
+    try:
+        return with_authentication(replace(header, binary=binary), token, material, codes)
+    finally:
+        keys[0].erase()
+
+
+def _check_accepted(findings: tuple[str, ...], terms: Terms) -> None:
+    if not terms.accept_header_change:
+        raise HeaderChangedError(
+            f"another program changed the header: {'; '.join(findings)}", hint=_ACCEPT_HINT
+        )
+
+
+def _check_epoch(token: StrongroomToken | None, terms: Terms) -> None:
+    if token is not None and token.epoch < terms.minimum_epoch:
+        raise RollbackError(
+            f"the header is of epoch {token.epoch}, and epoch {terms.minimum_epoch} was seen here",
+            hint="somebody put an older header back; its old passphrases open it",
+        )

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What changes a loaded volume's header: keyslots, and the enclave that it is sealed to.
+
+Each function proves that the caller has a way in, makes an edit, commits it, and returns the header
+as it is then. The order of checks is the same everywhere: what needs no passphrase first.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from strongroom._core import HpkeReceiver, Secret
+from strongroom.boundary import calls
+from strongroom.enclave import facts, handover
+from strongroom.enclave.authentication import check_opened, check_terms
+from strongroom.enclave.commit import commit
+from strongroom.enclave.disk import Disk
+from strongroom.enclave.factors import Factor, in_order
+from strongroom.enclave.header_keys import volume_header_key
+from strongroom.enclave.inspection import Inspected
+from strongroom.enclave.keyslots import (
+    Edit,
+    check_removable,
+    free_number,
+    plain_secret,
+    recovery_secret,
+    sealed_secret,
+    unchanged,
+    with_recovery_mark,
+    with_secret,
+    without,
+    without_recovery_mark,
+)
+from strongroom.enclave.opening import Opened, Opener, Progress
+from strongroom.enclave.recipients import Recipients, seal_recovery_key
+from strongroom.enclave.sealed_slots import SlotSealer, seal_key_for, sealing_of
+from strongroom.errors import BoundaryError, EnclaveFactorError, KeyslotStateError
+from strongroom.luks2 import Sealing
+from strongroom.tee.provider import Tee
+
+_ONE_KIND: Final = "a keyslot is added for a passphrase or for a recovery key"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedVolume:
+    """A disk with its inspected header, and all that is needed to open and to change it."""
+
+    inspected: Inspected
+    disk: Disk
+    tee: Tee
+    recipients: Recipients
+    progress: Progress
+
+    @contextmanager
+    def opened(
+        self,
+        sealed: calls.Sealed,
+        purpose: calls.Purpose,
+        *,
+        only: int | None = None,
+        apart_from: int | None = None,
+    ) -> Iterator[Opened]:
+        """Lend the volume key of the keyslot that a passphrase opens, the header checked with it.
+
+        Raises:
+            StrongroomError: As :func:`check_terms`, :meth:`Opener.open` and :func:`check_opened`.
+        """
+        passphrase = self.recipients.open(sealed, purpose)
+        try:
+            # Authentic from here on, as they were sealed with the passphrase.
+            check_terms(self.inspected, sealed.terms)
+            opener = Opener(self.inspected, self.tee, passphrase, self.progress)
+            opened = opener.open(only=only, apart_from=apart_from)
+        finally:
+            passphrase.erase()
+        try:
+            check_opened(self.inspected, sealed.terms, opened.volume_key)
+            yield opened
+        finally:
+            opened.erase()
+
+    def commit(self, edit: Edit, opened: Opened, sealing: Sealing | None = None) -> Inspected:
+        """Put an edit on the disk; ``sealing`` when the volume goes to another enclave."""
+        header_key = volume_header_key(opened.volume_key, self.inspected.uuid)
+        try:
+            return self.commit_with(edit, header_key, sealing)
+        finally:
+            header_key.erase()
+
+    def commit_with(self, edit: Edit, header_key: Secret, sealing: Sealing | None) -> Inspected:
+        """As :meth:`commit`, for a caller that has no volume key."""
+        return commit(
+            edit,
+            self.inspected,
+            self.disk,
+            tee=self.tee,
+            header_key=header_key,
+            sealing=sealing,
+        )
+
+
+def accept(volume: LoadedVolume, opened: Opened) -> Inspected:
+    """Authenticate what another program changed, and what its operator accepted."""
+    return volume.commit(unchanged(volume.inspected), opened)
+
+
+def add_keyslot(
+    volume: LoadedVolume, call: calls.AddKeyslot
+) -> tuple[Inspected, calls.KeyslotWritten]:
+    """Add a keyslot for a passphrase, or for a recovery key that is made here."""
+    if (call.new is None) == (call.recovery_key_to is None):
+        raise BoundaryError(_ONE_KIND)
+    _check_editable(volume.inspected)
+    if "enclave" in call.factors:
+        handover.enrolled_token(volume.inspected)
+    number = free_number(volume.inspected.header, call.keyslot)
+    reply = None
+    with volume.opened(call.existing, "existing passphrase") as opened:
+        if call.recovery_key_to is not None:
+            edit, reply = _with_recovery(volume.inspected, number, opened, call.recovery_key_to)
+        elif call.new is None:
+            raise BoundaryError(_ONE_KIND)
+        else:
+            edit = _with_passphrase(
+                volume,
+                number,
+                opened,
+                new=call.new,
+                wanted=call.kdf,
+                factors=in_order(call.factors),
+            )
+        after = volume.commit(edit, opened)
+    return after, _written(after, number, reply)
+
+
+def change_keyslot(
+    volume: LoadedVolume, call: calls.ChangeKeyslot
+) -> tuple[Inspected, calls.KeyslotWritten]:
+    """Replace the passphrase of the keyslot that the existing one opens, keeping its factors."""
+    _check_editable(volume.inspected)
+    with volume.opened(call.existing, "existing passphrase", only=call.keyslot) as opened:
+        number = opened.number
+        sealed = volume.inspected.sealed_slot(number)
+        factors = in_order(("passphrase",) if sealed is None else sealed.factors)
+        edit = _with_passphrase(
+            volume, number, opened, new=call.new, wanted=call.kdf, factors=factors
+        )
+        after = volume.commit(without_recovery_mark(edit, number), opened)
+    return after, _written(after, number, None)
+
+
+def remove_keyslot(volume: LoadedVolume, call: calls.RemoveKeyslot) -> Inspected:
+    """Remove a keyslot, once another one has been opened."""
+    check_removable(volume.inspected.header, call.keyslot)
+    _check_editable(volume.inspected)
+    with volume.opened(call.existing, "existing passphrase", apart_from=call.keyslot) as opened:
+        return volume.commit(without(unchanged(volume.inspected), call.keyslot), opened)
+
+
+def reseal(volume: LoadedVolume, call: calls.Reseal) -> tuple[Inspected, calls.Resealed]:
+    """Seal a volume to this enclave as it is now, or adopt one whose enclave is lost."""
+    inspected = volume.inspected
+    handover.enrolled_token(inspected)
+    if not call.adopt:
+        _check_editable(inspected)
+        with volume.opened(call.existing, "existing passphrase") as opened:
+            edit, sealing = handover.resealed(inspected, volume.tee, call.policy)
+            after = volume.commit(edit, opened, sealing)
+        return after, _resealed(after, ())
+    if inspected.state != "unverified":
+        raise KeyslotStateError(
+            "the enclave that the volume is sealed to is this one, and not lost",
+            hint="leave --adopt out",
+        )
+    with volume.opened(call.existing, "existing passphrase") as opened:
+        edit, lost = unchanged(inspected), tuple(sorted(unchanged(inspected).slots))
+        for number in lost:
+            edit = without(edit, number)
+        sealing = sealing_of(volume.tee, call.policy, inspected.uuid)
+        after = volume.commit(edit, opened, sealing)
+    return after, _resealed(after, lost)
+
+
+def hand_over(volume: LoadedVolume, call: calls.HandOver) -> calls.Handover:
+    """Encrypt to the next enclave what opens this volume, having checked who that is."""
+    inspected = volume.inspected
+    handover.enrolled_token(inspected)
+    _check_editable(inspected)
+    with volume.opened(call.existing, "existing passphrase") as opened:
+        header_key = volume_header_key(opened.volume_key, inspected.uuid)
+        try:
+            return handover.hand_over(
+                inspected,
+                volume.tee,
+                header_key,
+                successor=call.successor,
+                terms=call.existing.terms,
+            )
+        finally:
+            header_key.erase()
+
+
+def take_over(
+    volume: LoadedVolume, call: calls.TakeOver, receiver: HpkeReceiver
+) -> tuple[Inspected, calls.Resealed]:
+    """Seal a volume to this enclave with what the one before it handed over."""
+    transport = handover.open_handover(receiver, call.handover)
+    try:
+        with handover.handed_header_key(volume.inspected, transport, call.handover) as header_key:
+            edit, sealing = handover.taken_over(
+                volume.inspected,
+                volume.tee,
+                transport,
+                handover=call.handover,
+                policy=call.policy,
+            )
+            after = volume.commit_with(edit, header_key, sealing)
+    finally:
+        transport.erase()
+    return after, _resealed(after, ())
+
+
+def _with_recovery(
+    inspected: Inspected, number: int, opened: Opened, client_public_key: bytes
+) -> tuple[Edit, calls.SealedReply]:
+    recovery_key = Secret.random_recovery_key()
+    try:
+        # Sealed before it is written: a keyslot whose key nobody can have must not be made.
+        reply = seal_recovery_key(recovery_key, client_public_key)
+        secret = recovery_secret(recovery_key)
+        edit = with_secret(unchanged(inspected), number, secret, opened.volume_key)
+    finally:
+        recovery_key.erase()
+    return with_recovery_mark(edit, number), reply
+
+
+def _with_passphrase(
+    volume: LoadedVolume,
+    number: int,
+    opened: Opened,
+    *,
+    new: calls.Sealed,
+    wanted: calls.KdfParameters,
+    factors: tuple[Factor, ...],
+) -> Edit:
+    passphrase = volume.recipients.open(new, "new passphrase")
+    try:
+        if "enclave" not in factors:
+            plain = plain_secret(passphrase, wanted)
+            return with_secret(unchanged(volume.inspected), number, plain, opened.volume_key)
+        sealing = handover.enrolled_token(volume.inspected).sealing
+        seal_key = seal_key_for(volume.tee, sealing, volume.inspected.uuid)
+        try:
+            sealer = SlotSealer(seal_key, sealing, volume.inspected.uuid)
+            secret = sealed_secret(sealer, passphrase, wanted, keyslot=number, factors=factors)
+        finally:
+            seal_key.erase()
+        try:
+            return with_secret(unchanged(volume.inspected), number, secret, opened.volume_key)
+        finally:
+            secret.passphrase.erase()
+    finally:
+        passphrase.erase()
+
+
+def _check_editable(inspected: Inspected) -> None:
+    """Refuse to change a header that this enclave cannot authenticate again."""
+    if inspected.state == "unverified" and inspected.obstacle is not None:
+        raise EnclaveFactorError(
+            f"this enclave cannot change the header: {inspected.obstacle.message}",
+            hint="if the enclave that it is sealed to is lost, `strongroom reseal --adopt`",
+        )
+
+
+def _written(
+    after: Inspected, number: int, reply: calls.SealedReply | None
+) -> calls.KeyslotWritten:
+    return calls.KeyslotWritten(facts.keyslot(after, number), reply, epoch_of(after))
+
+
+def _resealed(after: Inspected, removed: tuple[int, ...]) -> calls.Resealed:
+    sealing = handover.enrolled_token(after).sealing
+    return calls.Resealed(facts.enrolment(sealing), epoch_of(after), removed)
+
+
+def epoch_of(inspected: Inspected) -> int:
+    """Return the epoch of a header, or 0 when it has none."""
+    return 0 if inspected.token is None else inspected.token.epoch

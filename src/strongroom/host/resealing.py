@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Moving a volume from one enclave to the next, while the old one still runs."""
+
+import contextlib
+from pathlib import Path
+
+from strongroom.boundary import calls
+from strongroom.errors import KeyslotStateError
+from strongroom.host import attestation, runtime, target
+from strongroom.host.contracts import (
+    ImageReference,
+    PassphraseSource,
+    Reporter,
+    ResealResult,
+    SealPolicy,
+    Unlocking,
+)
+from strongroom.host.images import LoadedImage, loaded_image, open_files
+from strongroom.host.launch import launch
+from strongroom.host.results import enrolment_facts
+
+_PROMPT = "Passphrase: "
+
+
+def reseal(
+    image: ImageReference,
+    passphrase: PassphraseSource,
+    report: Reporter,
+    *,
+    how: Unlocking,
+    policy: SealPolicy | None,
+    successor: Path | None,
+    adopt: bool,
+) -> ResealResult:
+    """Seal a volume to the next enclave, or to this one: as it is now, or in place of a lost one.
+
+    Passphrases and recovery keys stay as they are.
+
+    Args:
+        image: The volume.
+        passphrase: Of any keyslot that opens here.
+        report: Where progress and notices go.
+        how: The provider, and what the operator agrees to.
+        policy: What it is sealed to from now on; ``None`` leaves that as it is.
+        successor: The interpreter of the next Strongroom; ``None`` is this one.
+        adopt: The enclave that it is sealed to is lost; the keyslots that need it are removed.
+
+    Raises:
+        IdentityError: The volume may not go to that enclave.
+        SecurityVersionError: It would be a downgrade.
+        KeyslotStateError: The volume is sealed to no enclave.
+    """
+    runtime.sweep()
+    with contextlib.ExitStack() as stack:
+        image_fd, _ = open_files(image, stack, read_only=False)
+        target.ensure_not_in_use(image.path)
+        stack.enter_context(target.OpenLock(image_fd, path=image.path, read_only=False))
+        loaded = stack.enter_context(loaded_image(image, how, report, read_only=False))
+        before = loaded.facts.enrolment
+        if before is None:
+            raise KeyslotStateError(
+                "the volume is not sealed to an enclave",
+                hint="its keyslots need nothing but their passphrases",
+            )
+        wanted = before.policy if policy is None else policy
+        if successor is None:
+            sealed = loaded.sealed(passphrase, _PROMPT, "existing passphrase")
+            resealed = loaded.enclave.call(calls.Reseal(sealed, wanted, adopt))
+        else:
+            resealed = _hand_over(
+                image, loaded, passphrase, report, how=how, policy=wanted, successor=successor
+            )
+        loaded.trust.remember(
+            loaded.facts.uuid,
+            resealed.enrolment,
+            authenticated=True,
+            epoch=resealed.epoch,
+            exactly=True,
+        )
+    return ResealResult(
+        image=str(image.path),
+        uuid=loaded.facts.uuid,
+        before=enrolment_facts(before),
+        after=enrolment_facts(resealed.enrolment),
+        removed_keyslots=resealed.removed_keyslots,
+        epoch=resealed.epoch,
+    )
+
+
+def _hand_over(
+    image: ImageReference,
+    loaded: LoadedImage,
+    passphrase: PassphraseSource,
+    report: Reporter,
+    *,
+    how: Unlocking,
+    policy: SealPolicy,
+    successor: Path,
+) -> calls.Resealed:
+    with contextlib.ExitStack() as stack:
+        image_fd, header_fd = open_files(image, stack, read_only=False)
+        following = stack.enter_context(launch(report, tee=how.tee, python=successor))
+        offered = following.call(calls.BecomeSuccessor())
+        attested = attestation.check(
+            offered.report, "handover", offered.public_key, tee=how.tee, known=None
+        )
+        sealed = loaded.sealed(
+            passphrase,
+            _PROMPT,
+            "existing passphrase",
+            next_enclave=attested.identity.measurement,
+        )
+        handover = loaded.enclave.call(calls.HandOver(sealed, offered))
+        # The header's lock is held around both, so this is the header that was handed over.
+        following.call(calls.LoadDisk(image_fd, header_fd, read_only=False))
+        return following.call(calls.TakeOver(handover, policy))

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Passphrases go to an enclave that is who it should be, and to no other.
+
+The operator's side: checks an enclave's report before anybody types, says beside the passphrase
+what is known of the volume, and remembers what was seen once it has opened.
+"""
+
+from typing import TYPE_CHECKING
+
+from strongroom.boundary import calls
+from strongroom.boundary.calls import Purpose, Recipient, Sealed, Terms
+from strongroom.host import attestation, known_enclaves
+from strongroom.host.attestation import from_boundary
+from strongroom.host.contracts import PassphraseSource, Reporter, Unlocking
+from strongroom.host.known_enclaves import KnownEnclave
+from strongroom.host.sealing import seal
+
+if TYPE_CHECKING:
+    from strongroom.tee.identity import Identity, SealPolicy
+
+
+class VolumeTrust:
+    """What is known of one volume and its enclave, for the length of one command."""
+
+    def __init__(self, volume: str, how: Unlocking, report: Reporter) -> None:
+        """Look a volume up.
+
+        Args:
+            volume: Its UUID, or an empty string for one that is not made yet.
+            how: The provider that is expected, and what the operator agrees to.
+            report: Where is said what the operator should know of an enclave.
+
+        Raises:
+            TeeError: What is known of the volume cannot be read.
+        """
+        self._volume = volume
+        self._how = how
+        self._report = report
+        self._known = known_enclaves.find(volume) if volume else None
+        self._running: Identity | None = None
+
+    def sealed(
+        self,
+        recipient: Recipient,
+        purpose: Purpose,
+        source: PassphraseSource,
+        prompt: str,
+        *,
+        next_enclave: bytes | None = None,
+    ) -> Sealed:
+        """Check who asks, only then ask for a passphrase, and seal it.
+
+        Raises:
+            IdentityError: The enclave is not the one that the volume was enrolled with.
+            ReportError: Its report is not genuine, or is not about this key.
+            SecretError: The passphrase could not be read.
+        """
+        self.check(recipient, purpose)
+        secret = source.read(prompt, confirm=purpose in {"new passphrase", "format"})
+        return seal(secret, recipient.public_key, purpose, self._terms(next_enclave))
+
+    def check(self, recipient: Recipient, purpose: Purpose) -> None:
+        """Check an enclave's report over a key of its own, and say once what is odd about it."""
+        attested = attestation.check(
+            recipient.report,
+            purpose,
+            recipient.public_key,
+            tee=self._how.tee,
+            known=self._known,
+        )
+        if self._running is None and self._volume:
+            for notice in attested.notices:
+                self._report.notice(notice)
+        self._running = attested.identity
+
+    def remember(
+        self,
+        volume: str,
+        enrolment: calls.Enrolment | None,
+        *,
+        authenticated: bool,
+        epoch: int,
+        exactly: bool = False,
+    ) -> None:
+        """Write down what was seen of a volume.
+
+        Args:
+            volume: Its UUID.
+            enrolment: The enclave that it is sealed to, if this machine has it; else the one that
+                was seen is remembered.
+            authenticated: Its header carries codes, and they were right.
+            epoch: That of its header.
+            exactly: The volume was changed on purpose: an older epoch is right too.
+
+        Raises:
+            NoPermissionError: The state directory cannot be written.
+        """
+        policy: SealPolicy = "signer"
+        if enrolment is not None:
+            policy, identity = enrolment.policy, from_boundary(enrolment.identity)
+        elif self._known is not None:
+            policy, identity = self._known.policy, self._known.identity
+        elif self._running is not None:
+            identity = self._running
+        else:
+            return
+        seen = KnownEnclave(
+            volume=volume.lower(),
+            policy=policy,
+            identity=identity,
+            authenticated=authenticated,
+            epoch=epoch,
+            place="",
+        )
+        (known_enclaves.replace if exactly else known_enclaves.remember)(seen)
+
+    def _terms(self, next_enclave: bytes | None) -> Terms:
+        known = self._known
+        return Terms(
+            volume=self._volume,
+            authenticated=known is not None and known.authenticated,
+            minimum_epoch=0 if known is None else known.epoch,
+            accept_header_change=self._how.accept_header_change,
+            next_enclave=next_enclave,
+        )
+
+
+def own_enrolment(facts: calls.DiskFacts) -> calls.Enrolment | None:
+    """Return what a volume is sealed to, where that is the enclave that looked at it."""
+    return facts.enrolment if facts.authentication in {"verified", "changed"} else None
