@@ -10,10 +10,10 @@ STAMP := .venv/.built
 SOURCES := $(shell find rust -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock pyproject.toml
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup system-packages demo test test-rust test-python guest-kernel check lint bench docs fmt clean
+.PHONY: help setup system-packages demo test test-rust test-python guest-kernel check lint bench docs gramine-manifest fmt clean
 
 help: ## show this help
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 setup: system-packages $(STAMP) ## install all that is needed and build .venv/bin/strongroom
 
@@ -61,6 +61,9 @@ docs: $(STAMP) ## regenerate the man page and the reference from the command lin
 	$(BIN)/python scripts/man_page.py
 	$(BIN)/python scripts/cli_reference.py
 	$(BIN)/python scripts/exit_codes.py
+
+gramine-manifest: $(STAMP) ## fill in Gramine's manifest: make gramine-manifest IMAGE=/srv/vault.img
+	$(BIN)/python scripts/gramine_manifest.py --image $(or $(IMAGE),$(error name the image: IMAGE=/srv/vault.img))
 
 fmt: $(STAMP) ## format everything
 	cargo fmt --all
