@@ -48,6 +48,7 @@ class Place:
                 **os.environ,
                 "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin",
                 "STRONGROOM_RUNTIME_DIR": str(self.root / "run"),
+                "STRONGROOM_STATE_DIR": str(self.root / "state"),
             },
         )
         if check and done.returncode:

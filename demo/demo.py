@@ -39,7 +39,11 @@ class Demo:
         self.image = place / "volume.img"
         self.passphrase = place / "passphrase"
         self.recovery_key = place / "recovery-key"
-        self.environment = {**os.environ, "STRONGROOM_RUNTIME_DIR": str(place / "run")}
+        self.environment = {
+            **os.environ,
+            "STRONGROOM_RUNTIME_DIR": str(place / "run"),
+            "STRONGROOM_STATE_DIR": str(place / "state"),
+        }
         self.rows: list[tuple[str, str, float]] = []
 
     @contextmanager

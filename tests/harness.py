@@ -15,6 +15,8 @@ STRONGROOM: Final = Path(sys.executable).with_name("strongroom")
 SYSTEM_PATH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 CHEAP_KDF: Final = ("--kdf", "pbkdf2", "--kdf-iterations", "1000")
 """For tests in which the passphrase's cost does not matter."""
+STOCK: Final = ("--factors", "passphrase")
+"""For volumes that stock tools open with the passphrase."""
 RUN_SECONDS: Final = 120
 
 

@@ -270,14 +270,17 @@ def test_no_kernel_nbd(scene: Scene, opening: Opening) -> None:
 
 
 @pytest.fixture
-def nobody(scene: Scene) -> tuple[str, ...]:
+def nobody(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     """A wrapper that runs a command without any right, in a scene that is its own."""
     require_root()
     require_tools("setpriv")
     for path in (scene.operator.place, *scene.operator.place.iterdir()):
         os.chown(path, NOBODY, NOBODY)
     ids = (f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all")
-    wrapper = (*reachable_python(), "setpriv", *ids, "--no-new-privs")
+    state = tmp_path_factory.mktemp("nobody")
+    os.chown(state, NOBODY, NOBODY)
+    own_state = ("env", f"STRONGROOM_STATE_DIR={state}")
+    wrapper = (*reachable_python(), "setpriv", *ids, "--no-new-privs", *own_state)
     launch = "import subprocess, sys; subprocess.run([sys.executable, '-V'], check=True)"
     probe = scene.operator.run(*wrapper, sys.executable, "-c", launch, check=False)
     require(condition=probe.returncode == 0, reason=f"nobody cannot run it: {probe.stderr}")
@@ -317,7 +320,9 @@ def test_without_root_everything_but_a_device(scene: Scene, nobody: tuple[str, .
 
 def test_without_root_no_device(scene: Scene, opening: Opening, nobody: tuple[str, ...]) -> None:
     words = tuple("fuse" if word == "none" else word for word in opening)
-    scene.refuses(*words, code=48, says="root|permission|rights", wrapper=nobody)
+    recovery = ("--passphrase-file", scene.path("recovery"))
+    says = "root|permission|rights"
+    scene.refuses(*words, *recovery, code=48, says=says, wrapper=nobody)
 
 
 def test_an_image_of_somebody_else(scene: Scene, opening: Opening, nobody: tuple[str, ...]) -> None:
@@ -338,8 +343,9 @@ def test_an_image_that_is_only_readable(
 ) -> None:
     scene.image.chmod(0o444)
     scene.refuses(*opening, code=48, says="no permission to use", wrapper=nobody)
-    operator = scene.operator
-    operator.run(*nobody, STRONGROOM, *opening, "--read-only")
+    # Of another user: another enclave, so not with the passphrase.
+    operator, recovery = scene.operator, ("--passphrase-file", scene.path("recovery"))
+    operator.run(*nobody, STRONGROOM, *opening, *recovery, "--read-only")
     operator.run(*nobody, STRONGROOM, "close", "v")
     scene.nothing_is_left()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require_tools
-from tests.harness import Operator
+from tests.harness import STOCK, Operator
 from tests.interop.cryptsetup.foreign import (
     DATA_BYTES,
     DEFAULT_OFFSET_BYTES,
@@ -46,7 +46,7 @@ def place(volume: Volume, data: bytes, *, offset: int) -> None:
 def test_it_decrypts_what_we_wrote(operator: Operator, sector: int, key_bits: int) -> None:
     volume = Volume(operator.place / "ours.img")
     options = ("--sector-size", str(sector), "--key-bits", str(key_bits))
-    operator.format(volume.image, *options, size=IMAGE_SIZE)
+    operator.format(volume.image, *STOCK, *options, size=IMAGE_SIZE)
     data = random_file(operator.place / "data", DATA_BYTES, seed=sector + key_bits)
     key = operator.key_file
     write_through_nbd(operator, volume, key, data)
@@ -62,7 +62,7 @@ def test_it_decrypts_what_we_wrote(operator: Operator, sector: int, key_bits: in
 @pytest.mark.parametrize("kdf", ["argon2id", "argon2i"])
 def test_it_derives_our_keys(operator: Operator, kdf: str) -> None:
     volume = Volume(operator.place / "ours.img")
-    operator.format(volume.image, "--kdf", kdf, *OUR_ARGON2_COST, size=IMAGE_SIZE)
+    operator.format(volume.image, *STOCK, "--kdf", kdf, *OUR_ARGON2_COST, size=IMAGE_SIZE)
     data = random_file(operator.place / "data", DATA_BYTES)
     write_through_nbd(operator, volume, operator.key_file, data)
     assert read_independently(volume, operator.key_file) == sha256(data)
@@ -74,7 +74,7 @@ def test_it_opens_with_our_recovery_key_and_without_our_header_in_the_image(
     volume = Volume(operator.place / "ours.img", operator.place / "ours.header")
     recovery = operator.place / "recovery"
     named = ("--header", operator.place / "ours.header", "--recovery-key-file", recovery)
-    facts = operator.format(volume.image, *named, size=str(DATA_BYTES))
+    facts = operator.format(volume.image, *STOCK, *named, size=str(DATA_BYTES))
     data = random_file(operator.place / "data", facts["data_size_bytes"])
     write_through_nbd(operator, volume, recovery, data)
     bare = secret(operator, "recovery", recovery.read_text().rstrip("\n"))
@@ -85,7 +85,7 @@ def test_it_opens_with_our_recovery_key_and_without_our_header_in_the_image(
 
 def test_it_decrypts_a_larger_volume(operator: Operator) -> None:
     volume = Volume(operator.place / "ours.img")
-    operator.format(volume.image, size="20M")
+    operator.format(volume.image, *STOCK, size="20M")
     data = random_file(operator.place / "data", 4 * MIB)
     write_through_nbd(operator, volume, operator.key_file, data)
     assert read_independently(volume, operator.key_file) == sha256(data)
@@ -93,7 +93,7 @@ def test_it_decrypts_a_larger_volume(operator: Operator) -> None:
 
 def test_it_still_reads_after_we_changed_the_keyslots(operator: Operator) -> None:
     volume = Volume(operator.place / "ours.img")
-    operator.format(volume.image, size=IMAGE_SIZE)
+    operator.format(volume.image, *STOCK, size=IMAGE_SIZE)
     data = random_file(operator.place / "data", DATA_BYTES)
     write_through_nbd(operator, volume, operator.key_file, data)
     first, second = operator.key_file, secret(operator, "second", "another one")

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.conftest import require_tools
-from tests.harness import Operator
+from tests.harness import STOCK, Operator
 from tests.interop.nbd import offline
 from tests.interop.nbd.model import (
     DATA_BYTES,
@@ -45,7 +45,7 @@ def test_random_requests(
 ) -> None:
     require_tools(SYSTEM_PYTHON, "cryptsetup")
     image = operator.place / "image"
-    made = operator.format(image, "--sector-size", str(sector), size=IMAGE_SIZE)
+    made = operator.format(image, *STOCK, "--sector-size", str(sector), size=IMAGE_SIZE)
     assert made["data_size_bytes"] == DATA_BYTES
     with operator.opened(image, "model", *options) as facts:
         with connections(facts["uri"], count) as volume:

@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 
 from tests.conftest import require_tools
-from tests.harness import Operator
+from tests.harness import STOCK, Operator
 from tests.interop.nbd import offline, tools
 
 pytestmark = pytest.mark.interop
@@ -32,7 +32,7 @@ def made(operator: Operator, sector: int) -> Path:
     """Make a small volume whose image has no holes."""
     require_tools("qemu-io", "cryptsetup", tools.SYSTEM_PYTHON)
     image = operator.place / "image"
-    operator.format(image, "--sector-size", str(sector), size=IMAGE_SIZE)
+    operator.format(image, *STOCK, "--sector-size", str(sector), size=IMAGE_SIZE)
     return image
 
 
