@@ -368,7 +368,7 @@ def _factors(names: tuple[str, ...]) -> calls.Factors:
 def _remember_restored(restored: calls.BackupWritten, *, exactly: bool) -> None:
     known = known_enclaves.find(restored.uuid)
     if known is not None:
-        seen = replace(known, epoch=restored.epoch)
+        seen = replace(known, authenticated=restored.epoch > 0, epoch=restored.epoch)
         (known_enclaves.replace if exactly else known_enclaves.remember)(seen)
 
 
