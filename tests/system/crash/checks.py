@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from tests.harness import CHEAP_KDF, Operator
+from tests.harness import CHEAP_KDF, STOCK, Operator
 from tests.system.crash.remains import remains
 from tests.system.crash.volumes import (
     NOT_LUKS,
@@ -59,7 +59,7 @@ class Base:
 
     def format_command(self, image: Path, *options: str) -> tuple[str | Path, ...]:
         key = ("--passphrase-file", self.ways.new)
-        return ("format", image, "--no-recovery", *options, *CHEAP_KDF, *key)
+        return ("format", image, "--no-recovery", *STOCK, *options, *CHEAP_KDF, *key)
 
     def check_slots(self, operator: Operator, image: Path, work: SlotWork) -> Outcome:
         """Check an image whose slot work was killed: it is in one of the two states."""

@@ -30,7 +30,12 @@ def started(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "PATH": SYSTEM_PATH, "STRONGROOM_RUNTIME_DIR": str(operator.runtime)},
+        env={
+            **os.environ,
+            "PATH": SYSTEM_PATH,
+            "STRONGROOM_RUNTIME_DIR": str(operator.runtime),
+            **operator.environment,
+        },
     )
     try:
         yield process

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The volumes of the crash tests, and how to tell which state one is in."""
+"""The volumes of the crash tests, and how to tell which state one is in.
+
+Plain ones: many copies of one volume, at all of its epochs, are opened on one machine here, and by
+stock tools; and an enclave that is traced is not the one that others are sealed to.
+"""
 
 import hashlib
 import json
@@ -11,11 +15,13 @@ from typing import Any
 from strongroom.luks2 import LoadedHeader, describe, load_header
 from strongroom.luks2.limits import HEADER_COPY_BYTES
 from strongroom.units import ByteCount
-from tests.harness import CHEAP_KDF, Operator
+from tests.harness import CHEAP_KDF, STOCK, Operator
 
 SIZE = "32M"
 DATA_OFFSET_BYTES = 16 << 20
 NOT_LUKS = 11
+APART = frozenset({"image", "copies", "authentication"})
+"""What a dump says beside the header's contents."""
 PASSPHRASES = ("old", "new", "stays", "spare")
 
 
@@ -39,7 +45,7 @@ class Ways:
 def make_base(operator: Operator, ways: Ways) -> Path:
     """Make a volume with three ways in."""
     image = operator.place / "base"
-    operator.format(image, "--passphrase-file", ways.old, size=SIZE)
+    operator.format(image, *STOCK, "--passphrase-file", ways.old, size=SIZE)
     for word in (ways.stays, ways.spare):
         operator.strongroom(*add(image, ways.old, word))
     with image.open("r+b") as file:
@@ -80,7 +86,7 @@ def opens(operator: Operator, image: Path, key: Path) -> bool:
 def dump(operator: Operator, image: Path) -> dict[str, Any]:
     """Return what the program says of a header, apart from how the copies are."""
     facts = operator.facts("dump", image)
-    return {key: facts[key] for key in facts if key not in {"image", "copies"}}
+    return {key: facts[key] for key in facts if key not in APART}
 
 
 def broken_copies(image: Path) -> tuple[str, ...]:
@@ -96,7 +102,7 @@ def state(image: Path) -> dict[str, Any]:
     """
     loaded = _load(image)
     facts: dict[str, Any] = json.loads(json.dumps(describe(loaded.header, loaded=loaded)))
-    return {key: facts[key] for key in facts if key not in {"image", "copies"}}
+    return {key: facts[key] for key in facts if key not in APART}
 
 
 def data_digest(image: Path) -> str:
