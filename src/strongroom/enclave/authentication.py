@@ -22,9 +22,9 @@ from strongroom.luks2 import (
     Header,
     HeaderCopy,
     StrongroomToken,
-    authenticated_bytes,
     copy_salt,
     segment_digest_salt,
+    volume_authenticated_bytes,
     with_authentication,
 )
 
@@ -65,18 +65,17 @@ def check_opened(inspected: Inspected, terms: Terms, volume_key: Secret) -> bool
         HeaderChangedError: As for :func:`check_terms`.
         RollbackError: The same.
     """
+    mark = authentication_mark(volume_key)
+    if inspected.token is None:
+        # Of any digest, as the one that a keyslot opened by need not be the segment's.
+        if any(mark == digest.salt for digest in inspected.header.digests.values()):
+            raise tampered(("its authentication was removed",))
+        return False
     key = volume_header_key(volume_key, inspected.uuid)
-    try:
-        marked = authentication_mark(key) == segment_digest_salt(inspected.header)
-        if inspected.token is None:
-            if marked:
-                raise tampered(("its authentication was removed",))
-            return False
-        message = authenticated_bytes(inspected.uuid, inspected.token)
-        authentic = _core.hmac_sha256_matches(key, message, inspected.token.volume_code)
-    finally:
-        key.erase()
-    if not marked or not authentic:
+    message = volume_authenticated_bytes(inspected.uuid, inspected.token)
+    authentic = _core.hmac_sha256_matches(key, message, inspected.token.volume_code)
+    key.erase()
+    if mark != segment_digest_salt(inspected.header) or not authentic:
         raise tampered(("the volume's authentication code is wrong",))
     if inspected.state == "unverified":
         state, findings = judge(inspected.loaded, inspected.material, inspected.token)
@@ -111,16 +110,16 @@ def authenticated(
         salt=copy_salt(uuid, HeaderCopy.PRIMARY),
         secondary_salt=copy_salt(uuid, HeaderCopy.SECONDARY),
     )
-    keys = (enclave_header_key(seal_key, uuid), header_key)
+    enclave_key = enclave_header_key(seal_key, uuid)
 
     def codes(message: bytes) -> tuple[bytes, bytes]:
-        enclave_code, volume_code = (_core.hmac_sha256(key, message) for key in keys)
-        return enclave_code, volume_code
+        enclave_code = _core.hmac_sha256(enclave_key, message)
+        return enclave_code, _core.hmac_sha256(header_key, message + enclave_code)
 
     try:
         return with_authentication(replace(header, binary=binary), token, material, codes)
     finally:
-        keys[0].erase()
+        enclave_key.erase()
 
 
 def _check_accepted(findings: tuple[str, ...], terms: Terms) -> None:

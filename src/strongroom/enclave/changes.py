@@ -35,7 +35,7 @@ from strongroom.enclave.keyslots import (
 from strongroom.enclave.opening import Opened, Opener, Progress
 from strongroom.enclave.recipients import Recipients, seal_recovery_key
 from strongroom.enclave.sealed_slots import SlotSealer, seal_key_for, sealing_of
-from strongroom.errors import BoundaryError, EnclaveFactorError, KeyslotStateError
+from strongroom.errors import BoundaryError, KeyslotStateError
 from strongroom.luks2 import Sealing
 from strongroom.tee.provider import Tee
 
@@ -182,20 +182,22 @@ def reseal(volume: LoadedVolume, call: calls.Reseal) -> tuple[Inspected, calls.R
     return after, _resealed(after, lost)
 
 
-def hand_over(volume: LoadedVolume, call: calls.HandOver) -> calls.Handover:
-    """Encrypt to the next enclave what opens this volume, having checked who that is."""
-    inspected = volume.inspected
-    handover.enrolled_token(inspected)
-    _check_editable(inspected)
+def hand_over(volume: LoadedVolume, call: calls.HandOver) -> tuple[Inspected, calls.Handover]:
+    """Encrypt to the next enclave what opens this volume, having checked who that is.
+
+    What another program changed, and its operator accepted, is authenticated first: the next
+    enclave takes a header only as it is authenticated.
+    """
+    token, terms = handover.enrolled_token(volume.inspected), call.existing.terms
+    _check_editable(volume.inspected)
     with volume.opened(call.existing, "existing passphrase") as opened:
+        handover.check_successor(volume.tee, token.sealing, call.successor, terms)
+        changed = volume.inspected.state == "changed"
+        inspected = accept(volume, opened) if changed else volume.inspected
         header_key = volume_header_key(opened.volume_key, inspected.uuid)
         try:
-            return handover.hand_over(
-                inspected,
-                volume.tee,
-                header_key,
-                successor=call.successor,
-                terms=call.existing.terms,
+            return inspected, handover.hand_over(
+                inspected, volume.tee, header_key, successor=call.successor, terms=terms
             )
         finally:
             header_key.erase()
@@ -265,10 +267,11 @@ def _with_passphrase(
 
 
 def _check_editable(inspected: Inspected) -> None:
-    """Refuse to change a header that this enclave cannot authenticate again."""
-    if inspected.state == "unverified" and inspected.obstacle is not None:
-        raise EnclaveFactorError(
-            f"this enclave cannot change the header: {inspected.obstacle.message}",
+    """Refuse, for the obstacle's reason, to change a header that cannot be authenticated again."""
+    obstacle = inspected.obstacle
+    if inspected.state == "unverified" and obstacle is not None:
+        raise type(obstacle)(
+            f"this enclave cannot change the header: {obstacle.message}",
             hint="if the enclave that it is sealed to is lost, `strongroom reseal --adopt`",
         )
 

@@ -9,6 +9,8 @@ durable, the target is no LUKS volume at all.
 import dataclasses
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +24,7 @@ from strongroom.enclave.header_keys import authentication_mark, volume_header_ke
 from strongroom.enclave.inspection import Inspected, inspect
 from strongroom.enclave.keyslots import (
     Edit,
+    NewSecret,
     plain_secret,
     recovery_secret,
     sealed_secret,
@@ -92,19 +95,17 @@ def create(
     volume_uuid = str(uuid.uuid4())
     header_key = volume_header_key(volume_key, volume_uuid)
     try:
-        blank = _blank_header(request, volume_uuid, volume_key, header_key)
+        blank = _blank_header(request, volume_uuid, volume_key)
         progress("deriving the passphrase's key", 0, 0)
-        edit = Edit(blank, {}, {})
         sealed = None
-        if request.recovery_key_to is not None:
-            edit, sealed = _with_recovery(edit, volume_key, request.recovery_key_to)
-        if "enclave" in request.factors:
-            edit = _with_enclave(
-                edit, request, passphrase, volume_key=volume_key, header_key=header_key, tee=tee
-            )
-        else:
-            secret = plain_secret(passphrase, request.kdf)
-            edit = with_secret(edit, PASSPHRASE_KEYSLOT, secret, volume_key)
+        with _sealer(request, volume_uuid, tee) as sealer:
+            secret = _passphrase_secret(request, passphrase, sealer)
+            edit = with_secret(Edit(blank, {}, {}), PASSPHRASE_KEYSLOT, secret, volume_key)
+            if request.recovery_key_to is not None:
+                edit, sealed = _with_recovery(edit, volume_key, request.recovery_key_to)
+            if sealer is not None:
+                secret.passphrase.erase()
+                edit = _authenticated(edit, sealer, header_key)
     finally:
         volume_key.erase()
         header_key.erase()
@@ -129,11 +130,9 @@ def _check_room(request: CreateVolume, disk: Disk) -> None:
         )
 
 
-def _blank_header(
-    request: CreateVolume, volume_uuid: str, volume_key: Secret, header_key: Secret
-) -> Header:
+def _blank_header(request: CreateVolume, volume_uuid: str, volume_key: Secret) -> Header:
     is_authenticated = "enclave" in request.factors
-    salt = authentication_mark(header_key) if is_authenticated else os.urandom(_SALT_BYTES)
+    salt = authentication_mark(volume_key) if is_authenticated else os.urandom(_SALT_BYTES)
     value = _core.volume_key_digest(
         volume_key,
         salt,
@@ -162,43 +161,45 @@ def _blank_header(
     )
 
 
-def _with_enclave(
-    edit: Edit,
-    request: CreateVolume,
-    passphrase: Secret,
-    *,
-    volume_key: Secret,
-    header_key: Secret,
-    tee: Tee,
-) -> Edit:
-    volume_uuid = edit.header.binary.uuid
+@contextmanager
+def _sealer(request: CreateVolume, volume_uuid: str, tee: Tee) -> Iterator[SlotSealer | None]:
+    """Lend what seals keyslots to this enclave, where the enclave is a factor."""
+    if "enclave" not in request.factors:
+        yield None
+        return
     sealing = sealing_of(tee, request.seal_policy, volume_uuid)
     seal_key = seal_key_for(tee, sealing, volume_uuid)
     try:
-        sealer = SlotSealer(seal_key, sealing, volume_uuid)
-        secret = sealed_secret(
-            sealer,
-            passphrase,
-            request.kdf,
-            keyslot=PASSPHRASE_KEYSLOT,
-            factors=in_order(request.factors),
-        )
-        try:
-            edit = with_secret(edit, PASSPHRASE_KEYSLOT, secret, volume_key)
-        finally:
-            secret.passphrase.erase()
-        token = StrongroomToken(
-            number=free_token(edit.header),
-            keyslots=(),
-            epoch=FIRST_EPOCH,
-            sealing=sealing,
-            slots=edit.slots,
-        )
-        header = authenticated(
-            edit.header, edit.material, token, seal_key=seal_key, header_key=header_key
-        )
+        yield SlotSealer(seal_key, sealing, volume_uuid)
     finally:
         seal_key.erase()
+
+
+def _passphrase_secret(
+    request: CreateVolume, passphrase: Secret, sealer: SlotSealer | None
+) -> NewSecret:
+    if sealer is None:
+        return plain_secret(passphrase, request.kdf)
+    return sealed_secret(
+        sealer,
+        passphrase,
+        request.kdf,
+        keyslot=PASSPHRASE_KEYSLOT,
+        factors=in_order(request.factors),
+    )
+
+
+def _authenticated(edit: Edit, sealer: SlotSealer, header_key: Secret) -> Edit:
+    token = StrongroomToken(
+        number=free_token(edit.header),
+        keyslots=(),
+        epoch=FIRST_EPOCH,
+        sealing=sealer.sealing,
+        slots=edit.slots,
+    )
+    header = authenticated(
+        edit.header, edit.material, token, seal_key=sealer.seal_key, header_key=header_key
+    )
     return dataclasses.replace(edit, header=header)
 
 

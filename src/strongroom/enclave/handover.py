@@ -17,7 +17,6 @@ from strongroom._core import HpkeReceiver, Secret
 from strongroom.boundary.calls import Handover, HandoverSlot, SealPolicy, Successor, Terms
 from strongroom.boundary.sealed import HANDOVER_INFO, report_data
 from strongroom.enclave.factors import in_order
-from strongroom.enclave.header_keys import authentication_mark
 from strongroom.enclave.inspection import Inspected, judge, tampered
 from strongroom.enclave.keyslots import Edit, unchanged
 from strongroom.enclave.sealed_slots import (
@@ -41,11 +40,10 @@ from strongroom.luks2 import (
     SealedSlot,
     Sealing,
     StrongroomToken,
-    authenticated_bytes,
     canonical_json,
     kdf_json,
     parse_kdf_text,
-    segment_digest_salt,
+    volume_authenticated_bytes,
 )
 from strongroom.tee.identity import Identity
 from strongroom.tee.provider import Tee
@@ -178,9 +176,8 @@ def handed_header_key(
     token = enrolled_token(inspected)
     key = _core.unseal_secret(handover.header_key, transport, aad=_associated(inspected, token))
     try:
-        message = authenticated_bytes(inspected.uuid, token)
-        marked = authentication_mark(key) == segment_digest_salt(inspected.header)
-        if not marked or not _core.hmac_sha256_matches(key, message, token.volume_code):
+        message = volume_authenticated_bytes(inspected.uuid, token)
+        if not _core.hmac_sha256_matches(key, message, token.volume_code):
             raise tampered(("the volume's authentication code is wrong",))
         state, findings = judge(inspected.loaded, inspected.material, token)
         if state != "verified":

@@ -5,6 +5,8 @@ Two keys authenticate the same bytes. The enclave's is there before any passphra
 header is refused before a KDF runs or a cipher is chosen. The volume key's is there for every way
 in, the recovery key included, on every machine.
 
+The mark depends on the volume key alone: a UUID that somebody changed does not hide it.
+
 Spec: ``spec/unlock.md``, "Header authentication".
 """
 
@@ -17,6 +19,7 @@ from strongroom._core import Secret
 _ENCLAVE_KEY: Final = b"strongroom/1 header key of the enclave\0"
 _VOLUME_KEY: Final = b"strongroom/1 header key\0"
 _KEY_ID: Final = b"strongroom/1 enclave"
+_MARK_KEY: Final = b"strongroom/1 header mark"
 _MARK: Final = b"strongroom/1 authenticated"
 _KEY_BYTES: Final = 32
 _KEY_ID_BYTES: Final = 16
@@ -41,13 +44,19 @@ def enclave_key_id(header_key: Secret) -> bytes:
     return _core.hmac_sha256(header_key, _KEY_ID)[:_KEY_ID_BYTES]
 
 
-def authentication_mark(header_key: Secret) -> bytes:
+def authentication_mark(volume_key: Secret) -> bytes:
     """Return the salt that the volume-key digest of an authenticated volume has, 32 bytes.
+
+    It is not bound to the UUID, unlike the codes: without a token nothing vouches for the UUID.
 
     Whoever changes the salt breaks the digest, and nobody without the volume key can make another:
     so a header whose authentication codes were removed still says that it had some.
     """
-    return _core.hmac_sha256(header_key, _MARK)
+    key = _core.hkdf_sha256([volume_key], salt=b"", info=_MARK_KEY, length_bytes=_KEY_BYTES)
+    try:
+        return _core.hmac_sha256(key, _MARK)
+    finally:
+        key.erase()
 
 
 def _derive(key: Secret, label: bytes, volume_uuid: str) -> Secret:

@@ -16,6 +16,7 @@ from strongroom.luks2.authentication import (
     authenticated_bytes,
     differences,
     segment_digest_salt,
+    volume_authenticated_bytes,
     with_authentication,
 )
 from strongroom.luks2.backup import Backup, backup_size_bytes, check_backup, restore_steps
@@ -108,6 +109,7 @@ __all__ = [
     "segment_digest_salt",
     "strongroom_token",
     "unreferenced_areas",
+    "volume_authenticated_bytes",
     "with_authentication",
     "with_keyslot",
     "with_token",

@@ -2,8 +2,8 @@
 """What authenticates a header, and what has changed in one.
 
 The ``strongroom`` token lists a digest of every other part (:mod:`strongroom.luks2.parts`), and two
-codes cover the token. A part is thus authentic when its digest is the listed one, and what differs
-has a name, and a class:
+codes cover the token: the enclave's, and the volume's, which covers the enclave's too. A part is
+thus authentic when its digest is the listed one, and what differs has a name, and a class:
 
 * *foreign changes* are those that stock cryptsetup and systemd-cryptenroll make for their user:
   label, subsystem, flags, priorities; a higher sequence number; any other token; a keyslot that is
@@ -63,7 +63,7 @@ class _Change:
 
 
 def authenticated_bytes(header_uuid: str, token: StrongroomToken) -> bytes:
-    """Return what both codes are over: the token without them, and the volume's UUID.
+    """Return what the enclave's code is over: the token without codes, and the volume's UUID.
 
     The token's ``keyslots`` are those of its ``slots`` here, whatever it refers to on the disk.
 
@@ -72,6 +72,14 @@ def authenticated_bytes(header_uuid: str, token: StrongroomToken) -> bytes:
         token: The token; its codes are not looked at.
     """
     return canonical_json({"token": token.body(), "uuid": header_uuid})
+
+
+def volume_authenticated_bytes(header_uuid: str, token: StrongroomToken) -> bytes:
+    """Return what the volume's code is over: :func:`authenticated_bytes` and the enclave's code.
+
+    So an enclave that cannot check the other one's code still notices that it was changed.
+    """
+    return authenticated_bytes(header_uuid, token) + token.enclave_code
 
 
 def differences(header: Header, token: StrongroomToken, areas: Mapping[int, bytes]) -> Differences:
@@ -111,7 +119,8 @@ def with_authentication(
         header: The header to start from.
         token_body: Number, epoch, sealing and slots of the token. The rest is computed.
         areas: As for :func:`header_digests`, with the material that will be on the disk.
-        codes: Computes the enclave's and the volume's code, 32 bytes each, over a message.
+        codes: Computes the enclave's code over a message, and the volume's over the message with
+            the enclave's code behind it, 32 bytes each.
 
     Raises:
         FormatError: The token is malformed, seals a keyslot that does not exist, or another one is

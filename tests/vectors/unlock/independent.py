@@ -58,11 +58,14 @@ def header_codes(
     message, number = canonical({"token": token, "uuid": volume}), uuid.UUID(volume).bytes
     enclave = combine([seal_key], b"strongroom/1 header key of the enclave\0" + number)
     header = combine([volume_key], b"strongroom/1 header key\0" + number)
+    code, mark = hmac.digest(enclave, message, "sha256"), b"strongroom/1 header mark"
     return {
-        "enclave": hmac.digest(enclave, message, "sha256").hex(),
-        "volume": hmac.digest(header, message, "sha256").hex(),
+        "enclave": code.hex(),
+        "volume": hmac.digest(header, message + code, "sha256").hex(),
         "key_id": hmac.digest(enclave, b"strongroom/1 enclave", "sha256").hex()[:32],
-        "mark": hmac.digest(header, b"strongroom/1 authenticated", "sha256").hex(),
+        "mark": hmac.digest(
+            combine([volume_key], mark), b"strongroom/1 authenticated", "sha256"
+        ).hex(),
     }
 
 

@@ -115,11 +115,12 @@ def test_header_codes_and_mark(vector: dict[str, Any]) -> None:
     volume_key = exactly(bytes.fromhex(vector["volume_key"]))
     header_key = volume_header_key(volume_key, vector["uuid"])
     enclave_key = enclave_header_key(seal_key, vector["uuid"])
+    enclave_code = _core.hmac_sha256(enclave_key, message)
     codes = {
-        "enclave": _core.hmac_sha256(enclave_key, message).hex(),
+        "enclave": enclave_code.hex(),
         "key_id": enclave_key_id(enclave_key).hex(),
-        "volume": _core.hmac_sha256(header_key, message).hex(),
-        "mark": authentication_mark(header_key).hex(),
+        "volume": _core.hmac_sha256(header_key, message + enclave_code).hex(),
+        "mark": authentication_mark(volume_key).hex(),
     }
 
     assert codes == vector["codes"]

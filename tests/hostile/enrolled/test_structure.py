@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an attacker makes of an enrolled volume's header on purpose, checksums mended throughout.
+
+Each attack is on both copies, and opened with the passphrase on the enclave that the volume is
+sealed to, and with the recovery key on another one, by somebody who knows nothing of the volume.
+"""
+
+from typing import Final
+
+import pytest
+
+from strongroom.boundary import calls
+from strongroom.errors import HeaderTamperedError
+from tests.hostile.boundary.evil import CHEAP
+
+from .attacks import (
+    CHANGED,
+    FORM,
+    METADATA,
+    TAMPERED,
+    Change,
+)
+from .judge import Table
+from .scene import (
+    HDR,
+    contents,
+    foreign_enclave,
+    in_both,
+    living,
+    on_disk,
+    rewritten,
+    text_of,
+)
+from .setting import Setting, refused
+
+pytestmark = pytest.mark.hostile
+
+OTHER_UUID: Final = b"01234567-89ab-4cde-8f01-23456789abcd"
+
+
+@pytest.mark.parametrize("name", METADATA)
+def test_metadata(name: str, setting: Setting, table: Table) -> None:
+    change, outcome = METADATA[name]
+    tree = setting.volume.tree()
+    change(tree)
+    assert refused(setting, rewritten(setting.volume.image, tree), table, name) == outcome
+
+
+@pytest.mark.parametrize("name", METADATA)
+def test_metadata_under_another_uuid(name: str, setting: Setting, table: Table) -> None:
+    """Another UUID hides the volume from whoever remembers it, and changes every derived key."""
+    change, _ = METADATA[name]
+    tree = setting.volume.tree()
+    change(tree)
+    image = in_both(rewritten(setting.volume.image, tree), 168, OTHER_UUID)
+    refused(setting, image, table, f"{name}, other UUID")
+
+
+def test_another_uuid(setting: Setting, table: Table) -> None:
+    image = in_both(setting.volume.image, 168, OTHER_UUID)
+    assert TAMPERED in refused(setting, image, table, "other UUID")
+    shouted = setting.volume.image[168:204].upper()
+    assert shouted != setting.volume.image[168:204]
+    image = in_both(setting.volume.image, 168, shouted)
+    assert refused(setting, image, table, "UUID in capitals") == (TAMPERED, TAMPERED)
+
+
+HIDDEN: dict[str, Change] = {
+    "token removed": METADATA["token removed"][0],
+    "token removed, digest unhooked": METADATA["token removed, digest unhooked"][0],
+}
+
+
+@pytest.mark.parametrize("uuid", [b"", OTHER_UUID], ids=["same UUID", "other UUID"])
+@pytest.mark.parametrize("name", HIDDEN)
+def test_a_change_of_a_keyslot_is_no_way_around(
+    name: str, uuid: bytes, setting: Setting, table: Table
+) -> None:
+    """A keyslot that is named is opened even when it is not the segment's; the mark is seen."""
+    tree = setting.volume.tree()
+    HIDDEN[name](tree)
+    image = in_both(rewritten(setting.volume.image, tree), 168, uuid)
+    with living(foreign_enclave()) as life, on_disk(image) as disk:
+        life.load(disk)
+        change = calls.ChangeKeyslot(
+            life.sealed("existing passphrase", setting.volume.recovery_key),
+            life.sealed("new passphrase", b"new"),
+            CHEAP,
+            keyslot=1,
+        )
+        with pytest.raises(HeaderTamperedError, match="was removed"):
+            life.ask(change)
+        assert contents(disk) == image
+    table.count(f"{name}, slot change", setting.ways[1].name, TAMPERED)
+
+
+BINARY: dict[str, tuple[int, bytes, str]] = {
+    "sequence number raised": (16, bytes(6) + b"\x01\0", CHANGED),
+    "sequence number lowered": (16, bytes(7) + b"\x01", TAMPERED),
+    "label": (24, b"another label", CHANGED),
+    "bytes behind the label": (60, b"hidden", TAMPERED),
+    "checksum of another kind": (72, b"sha512", TAMPERED),
+    "bytes behind the checksum's name": (90, b"hidden", TAMPERED),
+    "salt": (104, bytes(64), TAMPERED),
+    "bytes behind the UUID": (205, b"x", TAMPERED),
+    "subsystem": (208, b"x", CHANGED),
+    "bytes in the zeros": (264, b"hidden", TAMPERED),
+    "bytes behind the checksum": (500, b"hidden", TAMPERED),
+    "bytes in the second zeros": (4000, b"hidden", TAMPERED),
+    "bytes behind the metadata": (HDR - 64, b"hidden", FORM),
+}
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_binary_header(name: str, setting: Setting, table: Table) -> None:
+    offset, data, outcome = BINARY[name]
+    image = in_both(setting.volume.image, offset, data)
+    assert refused(setting, image, table, name) == (outcome, outcome)
+
+
+@pytest.mark.parametrize("name", ["white space", "escapes", "a member twice"])
+def test_another_form_of_the_same_metadata(name: str, setting: Setting, table: Table) -> None:
+    text = text_of(setting.volume.image)
+    forms = {
+        "white space": text.replace(b'"tokens":', b'"tokens": '),
+        "escapes": text.replace(b'"tokens":', b'"tok\\u0065ns":'),
+        "a member twice": text.replace(b'"iv_tweak":"0"', b'"iv_tweak":"8","iv_tweak":"0"'),
+    }
+    image = rewritten(setting.volume.image, forms[name])
+    outcome = FORM if name == "a member twice" else TAMPERED
+    assert refused(setting, image, table, name) == (outcome, outcome)
