@@ -172,6 +172,16 @@ tee_option = click.option(
 )
 
 
+boundary_option = click.option(
+    "--boundary",
+    type=click.Choice(("fd", "stdio", "tcp")),
+    default="fd",
+    show_default=True,
+    help="How the enclave is reached: a UNIX socket that passes files, or, as some TEEs allow no "
+    "more, its standard input and output, or TCP on loopback. The last two are slower.",
+)
+
+
 def seal_policy_option(*, default: SealPolicy | None) -> Callable[[Function], Function]:
     """Return the option that says to what a volume is sealed; ``None`` keeps what it is."""
     return click.option(

@@ -23,6 +23,7 @@ from strongroom import __version__, _core
 from strongroom._core import HpkeReceiver, NbdServer, Volume
 from strongroom.boundary import calls
 from strongroom.boundary.channel import Received
+from strongroom.boundary.mux import Multiplexer
 from strongroom.boundary.sealed import report_data
 from strongroom.enclave import backup, changes, create, facts
 from strongroom.enclave.changes import LoadedVolume, epoch_of
@@ -30,6 +31,7 @@ from strongroom.enclave.disk import Disk
 from strongroom.enclave.inspection import Inspected, inspect
 from strongroom.enclave.opening import Opened, Progress
 from strongroom.enclave.recipients import Recipients
+from strongroom.enclave.serving import ChannelServer
 from strongroom.errors import BoundaryError, InternalError, UnsupportedCipherError
 from strongroom.luks2 import LoadedHeader, describe, load_header, repair_steps
 from strongroom.luks2.limits import WRITABLE_CIPHER
@@ -50,11 +52,13 @@ class Surroundings:
         confinement: What the kernel granted.
         transport: How the host reaches it: ``fd``, ``stdio`` or ``tcp``.
         disk: Descriptors of an image and its detached header that it was started with.
+        multiplexer: What brings clients where no listening socket can be passed.
     """
 
     confinement: tuple[calls.Confinement, ...]
     transport: str
     disk: tuple[int, int | None] | None = None
+    multiplexer: Multiplexer | None = None
 
 
 class Session:
@@ -69,7 +73,7 @@ class Session:
         self._disk: Disk | None = None
         self._inspected: Inspected | None = None
         self._volume: Volume | None = None
-        self._server: NbdServer | None = None
+        self._server: NbdServer | ChannelServer | None = None
         self.ended = False
 
     def answer(self, received: Received) -> object:  # noqa: C901, PLR0911, PLR0912
@@ -114,7 +118,7 @@ class Session:
             case calls.BecomeSuccessor():
                 return self._become_successor()
             case calls.HandOver() as call:
-                return changes.hand_over(self._loaded(), call)
+                return self._changed(changes.hand_over(self._loaded(), call))
             case calls.TakeOver() as call:
                 return self._take_over(call)
             case calls.Reseal() as call:
@@ -221,7 +225,12 @@ class Session:
         volume = _required(self._volume, "the volume is not unlocked")
         if self._server is not None:
             raise BoundaryError("the volume is served already")
-        if listener is None or not stat.S_ISSOCK(os.fstat(listener).st_mode):
+        if listener is None:
+            carrier = self._surroundings.multiplexer
+            multiplexer = _required(carrier, "no listener was passed, and no clients are carried")
+            self._server = ChannelServer(volume, multiplexer, export_name=export_name)
+            return calls.Done()
+        if not stat.S_ISSOCK(os.fstat(listener).st_mode):
             raise BoundaryError("the listener is no socket")
         self._server = NbdServer(volume, listener, export_name=export_name)
         return calls.Done()

@@ -38,6 +38,7 @@ class Background:
             read_only=request.read_only,
             discard=request.discard,
             tee=request.tee,
+            transport=request.transport,
         )
         with theirs, translating_start():
             self._process = subprocess.Popen(

@@ -13,6 +13,8 @@ from strongroom._core import Secret
 
 Attachment = Literal["auto", "nbd", "ublk", "fuse", "none"]
 TeeName = Literal["process", "gramine"]
+Transport = Literal["fd", "stdio", "tcp"]
+"""How the host reaches the enclave: a UNIX socket, standard input and output, TCP on loopback."""
 SealPolicy = Literal["signer", "measurement"]
 Identity = dict[str, str | int | bool]
 """Who an enclave is: ``tee``, ``simulated``, ``measurement``, ``signer``, ``product_id``,
@@ -132,6 +134,7 @@ class OpenRequest:
     read_only: bool = False
     discard: bool = False
     tee: TeeName = "process"
+    transport: Transport = "fd"
 
 
 @dataclass(frozen=True, slots=True)

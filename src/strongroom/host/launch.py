@@ -14,18 +14,19 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self, TypeVar
 
 from strongroom import _core
-from strongroom.boundary.calls import OCALLS, Call, Done, ReportProgress, Shutdown
+from strongroom.boundary.calls import OCALLS, Call, Done, ReportProgress, Serve, Shutdown
 from strongroom.boundary.channel import Caller, Received, registry_of
-from strongroom.boundary.stream import UnixStream
 from strongroom.errors import BoundaryError, EnclaveGoneError, PlatformError
 from strongroom.host.attach import io_flusher
-from strongroom.host.contracts import Reporter, TeeName
+from strongroom.host.contracts import ImageReference, Reporter, TeeName, Transport
 from strongroom.host.state import state_directory
+from strongroom.host.transport import Connected, Link, link
 
 ResultT = TypeVar("ResultT")
 
@@ -37,11 +38,12 @@ _ENVIRONMENT: Final = {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "MALLOC_ARENA
 class EnclaveProcess:
     """A running enclave. Leaving the ``with`` block ends it, politely if it still listens."""
 
-    def __init__(self, pid: int, connected: socket.socket, report: Reporter) -> None:
+    def __init__(self, pid: int, connected: Connected, report: Reporter) -> None:
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)
         self.report = report
-        self._caller = Caller(UnixStream(connected), registry_of(OCALLS), self._answer_ocall)
+        self._multiplexer = connected.multiplexer
+        self._caller = Caller(connected.stream, registry_of(OCALLS), self._answer_ocall)
 
     def __enter__(self) -> Self:
         return self
@@ -62,6 +64,18 @@ class EnclaveProcess:
             EnclaveGoneError: It ended before it answered.
         """
         return self._caller.call(request)
+
+    def serve(self, listener: socket.socket, export_name: str) -> None:
+        """Have everyone who connects to ``listener`` served, which may be closed then.
+
+        Raises:
+            StrongroomError: What the enclave raised.
+        """
+        if self._multiplexer is None:
+            self.call(Serve(listener.fileno(), export_name))
+        else:
+            self.call(Serve(None, export_name))
+            self._multiplexer.forward(listener)
 
     def shut_down(self) -> None:
         """Ask the enclave to flush and erase its keys, and wait until it is gone.
@@ -103,12 +117,22 @@ class EnclaveProcess:
                 raise BoundaryError(f"the host does not answer {type(other).__name__}")
 
 
+@dataclass(frozen=True, slots=True)
+class StartDisk:
+    """The disk of an enclave that can be passed no descriptors; it opens the files itself."""
+
+    image: ImageReference
+    read_only: bool
+
+
 def launch(
     report: Reporter,
     log: IO[bytes] | int = subprocess.DEVNULL,
     *,
     tee: TeeName = "process",
     python: Path | None = None,
+    transport: Transport = "fd",
+    disk: StartDisk | None = None,
 ) -> EnclaveProcess:
     """Start an enclave process.
 
@@ -117,56 +141,71 @@ def launch(
         log: Where its standard error goes.
         tee: The provider that it is to use.
         python: The interpreter whose Strongroom is started; this one's own by default.
+        transport: How it is reached.
+        disk: What it is to serve, when that cannot be passed later.
 
     Raises:
         EnclaveGoneError: It ended while starting; the log says why.
     """
     _core.adopt_orphans()
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    pid_reader, pid_writer = os.pipe()
-    with theirs, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        new_link = link(transport)
+        stack.callback(new_link.close)
+        pid_reader, pid_writer = os.pipe()
         stack.callback(os.close, pid_reader)
         try:
             # The enclave serves a block device: when memory is short, the kernel must not make it
             # wait for that very device. Its children inherit the mark.
             with io_flusher():
-                starter = _start(
-                    _command(python, tee, theirs.fileno(), pid_writer),
-                    (theirs.fileno(), pid_writer),
-                    log,
-                )
+                command = [*_command(python, tee, new_link.address, pid_writer), *_files(disk)]
+                starter = _start(command, new_link, pid_writer, log)
         finally:
             os.close(pid_writer)
         pid = _read_pid(pid_reader)
         if pid is None:
             starter.kill()
         starter.wait()
-    if pid is None:
-        ours.close()
-        raise EnclaveGoneError("the enclave ended while starting", hint="its log says why")
-    return EnclaveProcess(pid, ours, report)
+        if pid is None:
+            hint = (
+                "its log says why" if python is None else f"is Strongroom installed for {python}?"
+            )
+            raise EnclaveGoneError("the enclave ended while starting", hint=hint)
+        return EnclaveProcess(pid, new_link.connect(), report)
 
 
-def _command(python: Path | None, tee: TeeName, boundary_fd: int, pid_fd: int) -> list[str]:
+def _command(python: Path | None, tee: TeeName, address: str, pid_fd: int) -> list[str]:
+    # It starts in the root directory, where a relative path would name another file.
+    program = sys.executable if python is None else str(python.absolute())
     return [
-        *(sys.executable if python is None else str(python), "-I", "-m", "strongroom.enclave"),
-        *("--boundary", f"fd:{boundary_fd}", "--pid-fd", str(pid_fd)),
+        *(program, "-I", "-m", "strongroom.enclave"),
+        *("--boundary", address, "--pid-fd", str(pid_fd)),
         *("--tee", tee, "--state", str(state_directory().absolute())),
     ]
 
 
+def _files(disk: StartDisk | None) -> list[str]:
+    if disk is None:
+        return []
+    header = disk.image.header
+    return [
+        *("--image", str(disk.image.path.absolute())),
+        *(() if header is None else ("--header", str(header.absolute()))),
+        *(("--read-only",) if disk.read_only else ()),
+    ]
+
+
 def _start(
-    command: list[str], descriptors: tuple[int, ...], log: IO[bytes] | int
+    command: list[str], new_link: Link, pid_fd: int, log: IO[bytes] | int
 ) -> subprocess.Popen[bytes]:
     with translating_start(command[0]):
         return subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdin=new_link.stdin,
+            stdout=log if new_link.stdout is None else new_link.stdout,
             stderr=log,
             env=_ENVIRONMENT,
             cwd="/",
-            pass_fds=descriptors,
+            pass_fds=(*new_link.descriptors, pid_fd),
         )
 
 

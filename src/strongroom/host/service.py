@@ -149,7 +149,7 @@ class Service:
             raise CancelledError("the command that opened the volume has ended")
         try:
             with listening_at(self._directory.nbd_socket) as listener:
-                self._enclave.call(calls.Serve(listener.fileno(), self._name))
+                self._enclave.serve(listener, self._name)
             with attach.io_flusher():
                 attached = attach.attach(
                     request.attach,

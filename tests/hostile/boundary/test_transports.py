@@ -2,6 +2,7 @@
 """One enclave over each transport; only the UNIX socket brings it a disk."""
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -12,11 +13,16 @@ import pytest
 
 from strongroom.boundary import calls, cbor
 from strongroom.boundary.channel import Caller, registry_of
-from strongroom.boundary.stream import ByteStream, PipeStream, TcpStream, receive_frame, send_frame
+from strongroom.boundary.mux import Multiplexer
+from strongroom.boundary.mux.frames import PREFACE, Header, Kind
+from strongroom.boundary.stream import ByteStream, receive_frame, send_frame
+from strongroom.boundary.token import TOKEN_BYTES
 from strongroom.errors import BoundaryError
 from tests.hostile.boundary.evil import VIOLATED, Enclave, enclave_command, opened
 
 pytestmark = pytest.mark.hostile
+
+TOKEN = bytes(range(TOKEN_BYTES))
 
 
 @contextlib.contextmanager
@@ -30,11 +36,10 @@ def over_pipes() -> Iterator[tuple[ByteStream, subprocess.Popen[bytes]]]:
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        yield (
-            PipeStream(read_fd=process.stdout.fileno(), write_fd=process.stdin.fileno()),
-            process,
-        )
+        ends = os.dup(process.stdout.fileno()), os.dup(process.stdin.fileno())
         process.stdin.close()
+        with multiplexed(*ends) as stream:
+            yield stream, process
         process.wait(10)
 
 
@@ -45,15 +50,30 @@ def over_tcp() -> Iterator[tuple[ByteStream, subprocess.Popen[bytes]]]:
         port = server.getsockname()[1]
         with subprocess.Popen(
             enclave_command(f"tcp:{port}"),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd="/",
         ) as process:
+            assert process.stdin is not None
+            process.stdin.write(TOKEN)
+            process.stdin.close()
             connection, _ = server.accept()
             connection.settimeout(30)
-            with connection:
-                yield TcpStream(connection), process
+            assert connection.recv(len(TOKEN), socket.MSG_WAITALL) == TOKEN
+            descriptor = connection.detach()
+            with multiplexed(descriptor, descriptor) as stream:
+                yield stream, process
             process.wait(10)
+
+
+@contextlib.contextmanager
+def multiplexed(read_fd: int, write_fd: int) -> Iterator[ByteStream]:
+    multiplexer = Multiplexer(read_fd, write_fd)
+    multiplexer.start()
+    try:
+        yield multiplexer.boundary
+    finally:
+        multiplexer.close()
 
 
 def caller_of(stream: ByteStream) -> Caller:
@@ -94,6 +114,34 @@ def test_a_disk_that_is_only_claimed_is_a_violation(transport: object) -> None:
         assert isinstance(heard, list)
         assert heard[:2] == [2, ""]
     assert process.returncode == VIOLATED
+
+
+LIES = {
+    "another version": b"SRMX" + (2).to_bytes(4, "big"),
+    "no preface": b"\x00\x00\x00\x01\xa0",
+    "unknown channel": PREFACE + Header(Kind.END, 5, 0).encode(),
+    "too much data": PREFACE + Header(Kind.DATA, 0, 2**32 - 1).encode(),
+    "credit for nothing": PREFACE + Header(Kind.CREDIT, 0, 1).encode(),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_stream_that_lies_ends_the_enclave(lie: str) -> None:
+    with subprocess.Popen(
+        enclave_command("stdio"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd="/",
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write(LIES[lie].ljust(64, b"\0"))
+        process.stdin.flush()
+        assert process.wait(30) == VIOLATED
+        assert process.stdout.read().startswith(PREFACE)
+        assert b"boundary violated, keys erased" in process.stderr.read()
 
 
 @pytest.mark.parametrize("transport", [over_pipes, over_tcp])

@@ -8,6 +8,7 @@ from strongroom.cli.arguments import (
     ImageOptions,
     UnlockingOptions,
     attach_options,
+    boundary_option,
     header_option,
     image_argument,
     json_option,
@@ -34,13 +35,14 @@ from strongroom.errors import (
     SecurityVersionError,
     WrongPassphraseError,
 )
-from strongroom.host.contracts import ImageReference, OpenRequest, OpenResult
+from strongroom.host.contracts import ImageReference, OpenRequest, OpenResult, Transport
 
 
 class OpenOptions(ImageOptions, AttachOptions, UnlockingOptions):
     """What the command line gives to ``open``."""
 
     name: str
+    boundary: Transport
     passphrase_file: str | None
 
 
@@ -70,6 +72,7 @@ class OpenOptions(ImageOptions, AttachOptions, UnlockingOptions):
 @attach_options
 @header_option
 @unlocking_options
+@boundary_option
 @passphrase_option
 @json_option
 def open_command(session: Session, **options: Unpack[OpenOptions]) -> None:
@@ -86,6 +89,7 @@ def open_command(session: Session, **options: Unpack[OpenOptions]) -> None:
         read_only=options["read_only"],
         discard=options["discard"],
         tee=options["tee"],
+        transport=options["boundary"],
     )
     with session.reporter() as report:
         source = passphrase_source(options["passphrase_file"], report.pause)

@@ -11,6 +11,7 @@ from strongroom.cli.arguments import (
     ImageOptions,
     UnlockingOptions,
     attach_options,
+    boundary_option,
     header_option,
     image_argument,
     new_name_argument,
@@ -26,13 +27,14 @@ from strongroom.errors import (
     UsageError,
     WrongPassphraseError,
 )
-from strongroom.host.contracts import ImageReference, OpenRequest
+from strongroom.host.contracts import ImageReference, OpenRequest, Transport
 
 
 class ServeOptions(ImageOptions, AttachOptions, UnlockingOptions):
     """What the command line gives to ``serve``."""
 
     name: str
+    boundary: Transport
     passphrase_file: str | None
     wait_for_key: bool
 
@@ -55,6 +57,7 @@ class ServeOptions(ImageOptions, AttachOptions, UnlockingOptions):
 @attach_options
 @header_option
 @unlocking_options
+@boundary_option
 @passphrase_option
 def serve_command(session: Session, **options: Unpack[ServeOptions]) -> None:
     """Open a volume and stay in the foreground.
@@ -75,6 +78,7 @@ def serve_command(session: Session, **options: Unpack[ServeOptions]) -> None:
         read_only=options["read_only"],
         discard=options["discard"],
         tee=options["tee"],
+        transport=options["boundary"],
     )
     waits = options["wait_for_key"]
     command_line = None if waits else key_command(options)

@@ -65,7 +65,13 @@ def _facts(result: StatusResult) -> list[tuple[str, str]]:
         ("measurement", str(result.identity["measurement"])),
         ("signer", str(result.identity["signer"])),
         ("sealed to", enrolment_words(result.enrolment) if result.enrolment else "no enclave"),
-        ("header", f"{_AUTHENTICATION[result.authentication]}, epoch {result.epoch}"),
+        ("header", _header_words(result)),
         ("processes", f"host {result.host_pid}, enclave {result.enclave_pid}"),
+        ("boundary", result.transport),
         ("opened", f"{result.opened_at}, {result.uptime_seconds:.0f} s ago"),
     ]
+
+
+def _header_words(result: StatusResult) -> str:
+    words = _AUTHENTICATION[result.authentication]
+    return words if result.authentication == "absent" else f"{words}, epoch {result.epoch}"
