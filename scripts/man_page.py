@@ -13,6 +13,14 @@ from strongroom.errors import StrongroomError
 
 PLACE = "docs/man/strongroom.1"
 
+_STATE_DIR = (
+    "What outlives a boot: the secrets of this machine's enclaves, and known-enclaves, which tells "
+    "for each volume which enclave it was enrolled with and the newest header seen. Whoever has a "
+    "copy of it can be this machine's enclave. By default /var/lib/strongroom for root; for others "
+    "strongroom in XDG_STATE_HOME, or ~/.local/state/strongroom."
+)
+_RUNTIME_DIR = "The sockets and records of open volumes. By default /run/strongroom."
+
 
 def man_page() -> str:
     """Return the whole page as roff."""
@@ -58,8 +66,8 @@ def _back() -> Iterator[str]:
         yield from (".TP", f".B {kind.exit_code}", roff(f"{summary}."))
     yield from (".TP", f".B {EXIT_READER_GONE}", "The reader of standard output left.")
     yield ".SH ENVIRONMENT"
-    yield from (".TP", ".B STRONGROOM_STATE_DIR", "Instead of /var/lib/strongroom.")
-    yield from (".TP", ".B STRONGROOM_RUNTIME_DIR", "Instead of /run/strongroom.")
+    yield from (".TP", ".B STRONGROOM_STATE_DIR", roff(_STATE_DIR))
+    yield from (".TP", ".B STRONGROOM_RUNTIME_DIR", roff(_RUNTIME_DIR))
     yield from (".PP", "No variable holds a secret, and none weakens anything.")
     yield ".SH SEE ALSO"
     yield ".BR cryptsetup (8)"

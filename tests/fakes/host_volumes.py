@@ -10,6 +10,7 @@ from strongroom.cli.arguments import NAME
 from strongroom.cli.output import JsonValue
 from strongroom.errors import (
     AlreadyOpenError,
+    IdentityError,
     KeyslotStateError,
     LastWayInError,
     NotFoundError,
@@ -17,9 +18,12 @@ from strongroom.errors import (
     WrongPassphraseError,
 )
 from strongroom.host.contracts import (
+    Enrolment,
     Finding,
     FormatRequest,
     FormatResult,
+    Identity,
+    IdentityResult,
     ImageReference,
     KdfChoice,
     KeyslotResult,
@@ -29,12 +33,27 @@ from strongroom.host.contracts import (
     OpenResult,
     PassphraseSource,
     Reporter,
+    ResealResult,
+    SealPolicy,
     StatusResult,
+    TeeName,
+    Unlocking,
 )
 
 PASSPHRASE = b"correct horse"
 RECOVERY_KEY = b"-".join([b"cbdefghi"] * 8) + b"\n"
 UUID = "11111111-2222-4333-8444-555555555555"
+MEASUREMENT = "aa" * 32
+SIGNER = "bb" * 32
+IDENTITY: Identity = {
+    "tee": "process",
+    "simulated": True,
+    "measurement": MEASUREMENT,
+    "signer": SIGNER,
+    "product_id": 1,
+    "security_version": 3,
+    "debug": False,
+}
 
 
 def secret_of(text: bytes) -> Secret:
@@ -55,6 +74,8 @@ class FakeVolumes:
         fails_with: Raised by the next operation, after it has read its inputs.
         passphrase: What opens every image.
         new_passphrase: What ``slot add`` and ``slot change`` were given.
+        how: What was last said beside a passphrase.
+        asked: The other arguments of the last ``slot add``, ``identity``, ``reseal`` or ``doctor``.
     """
 
     def __init__(self, *existing: Path) -> None:
@@ -74,6 +95,15 @@ class FakeVolumes:
         self.slots = {0: "passphrase", 1: "recovery"}
         self.attempts = 0
         self.label = "plain"
+        self.how: Unlocking | None = None
+        self.asked: dict[str, object] = {}
+        self.authentication = "verified"
+        self.enrolment: Enrolment | None = Enrolment("signer", IDENTITY)
+        self.identified = IdentityResult(**IDENTITY, genuine=False, version="0.1")  # type: ignore[arg-type]  # by name
+        self.findings: tuple[Finding, ...] = (
+            Finding("memfd_secret", "ok", "available", ""),
+            Finding("ublk", "missing", "no module", "modprobe ublk_drv"),
+        )
 
     def format_volume(
         self, request: FormatRequest, passphrase: PassphraseSource, report: Reporter
@@ -96,11 +126,22 @@ class FakeVolumes:
             keyslots=(0,) if request.recovery_fd is None else (0, 1),
             recovery_keyslot=None if request.recovery_fd is None else 1,
             kdf={"algorithm": request.kdf.algorithm, "iterations": 4},
+            factors=request.factors,
+            enrolment=Enrolment(request.seal_policy, IDENTITY)
+            if "enclave" in request.factors
+            else None,
+            epoch=1 if "enclave" in request.factors else 0,
         )
 
     def open_volume(
-        self, request: OpenRequest, passphrase: PassphraseSource, report: Reporter
+        self,
+        request: OpenRequest,
+        passphrase: PassphraseSource,
+        report: Reporter,
+        *,
+        accept_header_change: bool,
     ) -> OpenResult:
+        self.how = Unlocking(request.tee, accept_header_change)
         self._must_exist(request.image)
         if request.name in self.opened:
             raise AlreadyOpenError(f"{request.name} is open already")
@@ -126,8 +167,11 @@ class FakeVolumes:
         self.served = (request, wait_for_key, key_command)
         return self.serve_code
 
-    def set_key(self, name: str, passphrase: PassphraseSource, report: Reporter) -> OpenResult:
+    def set_key(
+        self, name: str, passphrase: PassphraseSource, how: Unlocking, report: Reporter
+    ) -> OpenResult:
         del report
+        self.how = how
         request = self._request(name)
         self._unlock(passphrase)
         self._fail()
@@ -171,6 +215,11 @@ class FakeVolumes:
             uptime_seconds=61.4,
             tee="process",
             simulated=True,
+            identity=IDENTITY,
+            transport="unix",
+            authentication=self.authentication,
+            enrolment=self.enrolment,
+            epoch=7,
             confinement=(
                 MeasureResult("seccomp", active=True, detail="42 calls allowed"),
                 MeasureResult("landlock", active=False, detail="the kernel has none"),
@@ -194,14 +243,16 @@ class FakeVolumes:
         self._must_exist(image)
         return tuple(self._keyslot(number) for number in sorted(self.slots))
 
-    def add_keyslot(  # noqa: PLR0917 - the host's signature
+    def add_keyslot(
         self,
         image: ImageReference,
         existing: PassphraseSource,
         new: PassphraseSource | None,
-        kdf: KdfChoice,
         report: Reporter,
         *,
+        how: Unlocking,
+        kdf: KdfChoice,
+        factors: tuple[str, ...] | None,
         keyslot: int | None,
         recovery_fd: int | None,
     ) -> KeyslotResult:
@@ -217,36 +268,81 @@ class FakeVolumes:
         elif recovery_fd is not None:
             os.write(recovery_fd, RECOVERY_KEY)
         self._fail()
-        self.kdf = kdf
+        self.kdf, self.how, self.asked = kdf, how, {"factors": factors}
         self.slots[number] = "passphrase" if recovery_fd is None else "recovery"
         return self._keyslot(number)
 
-    def change_keyslot(  # noqa: PLR0917 - the host's signature
+    def change_keyslot(
         self,
         image: ImageReference,
         existing: PassphraseSource,
         new: PassphraseSource,
-        kdf: KdfChoice,
         report: Reporter,
         *,
+        how: Unlocking,
+        kdf: KdfChoice,
         keyslot: int | None,
     ) -> KeyslotResult:
         del report
         self._must_exist(image)
         self._unlock(existing)
         self.new_passphrase = new.read("New passphrase", confirm=True)
-        self.kdf = kdf
+        self.kdf, self.how = kdf, how
         return self._keyslot(0 if keyslot is None else keyslot)
 
     def remove_keyslot(
-        self, image: ImageReference, existing: PassphraseSource, report: Reporter, *, keyslot: int
+        self,
+        image: ImageReference,
+        existing: PassphraseSource,
+        report: Reporter,
+        *,
+        how: Unlocking,
+        keyslot: int,
     ) -> None:
         del report
+        self.how = how
         self._must_exist(image)
         self._unlock(existing)
         if len(self.slots) == 1:
             raise LastWayInError("keyslot 0 is the last way in")
         del self.slots[keyslot]
+
+    def identity(
+        self, report: Reporter, *, tee: TeeName, python: Path | None, expect: Path | None
+    ) -> IdentityResult:
+        del report
+        self.asked = {"tee": tee, "python": python, "expect": expect}
+        self._fail()
+        if expect is not None and expect not in self.existing:
+            raise IdentityError(f"the enclave is not the one of {expect}")
+        return self.identified
+
+    def reseal(
+        self,
+        image: ImageReference,
+        passphrase: PassphraseSource,
+        report: Reporter,
+        *,
+        how: Unlocking,
+        policy: SealPolicy | None,
+        successor: Path | None,
+        adopt: bool,
+    ) -> ResealResult:
+        del report
+        self._must_exist(image)
+        self._unlock(passphrase)
+        self._fail()
+        self.how = how
+        self.asked = {"policy": policy, "successor": successor, "adopt": adopt}
+        before = Enrolment("signer", {**IDENTITY, "security_version": 2})
+        return ResealResult(
+            image=str(image.path),
+            uuid=UUID,
+            before=before,
+            after=Enrolment(before.policy if policy is None else policy, IDENTITY),
+            removed_keyslots=(0, 3) if adopt else (),
+            epoch=8,
+        )
 
     def backup_header(self, image: ImageReference, file: Path) -> Mapping[str, JsonValue]:
         self._must_exist(image)
@@ -263,11 +359,9 @@ class FakeVolumes:
     def selftest(self) -> tuple[tuple[str, bool], ...]:
         return self.tests
 
-    def doctor(self) -> tuple[Finding, ...]:
-        return (
-            Finding("memfd_secret", "ok", "available", ""),
-            Finding("ublk", "missing", "no module", "modprobe ublk_drv"),
-        )
+    def doctor(self, python: Path | None) -> tuple[Finding, ...]:
+        self.asked = {"python": python}
+        return self.findings
 
     def _fail(self) -> None:
         failure, self.fails_with = self.fails_with, None
@@ -306,6 +400,8 @@ class FakeVolumes:
             size_bytes=1 << 30,
             sector_size_bytes=4096,
             keyslot=0,
+            authenticated=self.enrolment is not None,
+            epoch=0 if self.enrolment is None else 7,
             notices=self.open_notices,
         )
 
@@ -313,6 +409,7 @@ class FakeVolumes:
         return KeyslotResult(
             keyslot=number,
             kind=self.slots[number],
+            factors=() if self.slots[number] == "recovery" else ("enclave", "passphrase"),
             priority="normal",
             kdf={"algorithm": "argon2id", "iterations": 4, "memory_kib": 1024},
             cipher="aes-xts-plain64",

@@ -152,5 +152,5 @@ class Volumes(Protocol):
     def selftest(self) -> tuple[tuple[str, bool], ...]:
         """Run the known-answer tests inside an enclave."""
 
-    def doctor(self) -> tuple[Finding, ...]:
-        """Look at what this machine gives and lacks."""
+    def doctor(self, python: Path | None, /) -> tuple[Finding, ...]:
+        """Look at what this machine gives and lacks, and at what an upgrade would lock."""

@@ -17,14 +17,18 @@ from strongroom.host import runtime
 from strongroom.host.contracts import Finding
 from strongroom.host.launch import launch
 from strongroom.host.silence import Silent
+from strongroom.host.upgrade import upgrade_findings
 
 _PROMISE: Final = (
     ("stolen disk, copied image", "safe"),
     ("other users, other processes", "safe"),
     ("root reading memory, core dumps, swap", "keys are not found"),
     ("root changing the enclave's code, or tracing it at start", "NOT SAFE"),
+    ("copied image and stolen passphrase, another machine or another program", "safe"),
     ("malicious disk: null cipher, malformed header", "detected"),
-    ("malicious disk: old header, old sectors, changed sectors", "NOT DETECTED in this version"),
+    ("malicious disk: changed header", "detected"),
+    ("malicious disk: old header", "detected on a machine that saw a newer one"),
+    ("malicious disk: old sectors, changed sectors", "NOT DETECTED in this version"),
     ("cold boot, DMA", "NOT SAFE"),
 )
 """The ``process`` column of ``spec/threat-model.md``; a test holds the two together."""
@@ -37,14 +41,19 @@ _TOOLS: Final = (
 )
 
 
-def doctor() -> tuple[Finding, ...]:
-    """Look at everything that Strongroom needs or can use here."""
+def doctor(python: Path | None) -> tuple[Finding, ...]:
+    """Look at everything that Strongroom needs or can use here.
+
+    Args:
+        python: The interpreter of the next Strongroom: will it open the volumes of this one?
+    """
     runtime.sweep()
     return (
         *_enclave_findings(),
         *_attach_findings(),
         *_tool_findings(),
         *_place_findings(),
+        *upgrade_findings(python),
         *_promise(),
     )
 

@@ -109,7 +109,7 @@ def status_result(
         simulated=identity.simulated,
         identity=as_facts(from_boundary(identity)),
         transport=volume.description.transport,
-        authentication=volume.facts.authentication,
+        authentication=_authentication(volume),
         enrolment=enrolment_facts_if_any(volume.facts.enrolment),
         epoch=volume.facts.epoch if volume.unlocked is None else volume.unlocked.epoch,
         confinement=tuple(
@@ -119,6 +119,13 @@ def status_result(
         counters=counters,
         rates=rates,
     )
+
+
+def _authentication(volume: OpenVolume) -> calls.Authentication:
+    """Return what is known of the header now: an accepted change was written with a new epoch."""
+    loaded, unlocked = volume.facts, volume.unlocked
+    accepted = unlocked is not None and unlocked.authenticated and unlocked.epoch > loaded.epoch
+    return "verified" if accepted and loaded.authentication == "changed" else loaded.authentication
 
 
 def enrolment_facts(enrolment: calls.Enrolment) -> Enrolment:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.errors import WrongPassphraseError
-from strongroom.host.contracts import FormatRequest, ImageReference, KdfChoice, OpenRequest
+from strongroom.host.contracts import Finding, FormatRequest, ImageReference, KdfChoice, OpenRequest
 from tests.fakes.host_volumes import UUID, FakeVolumes, secret_of
 from tests.unit.cli.conftest import IMAGE, Run
 
@@ -38,9 +38,10 @@ def test_format_hands_every_option_to_the_host(
         force=True,
         recovery_fd=None,
     )
-    assert f"uuid:     {UUID}\n" in outcome.out
-    assert "data:     48 MiB at 16 MiB\n" in outcome.out
-    assert "recovery: none\n" in outcome.out
+    assert f"uuid:      {UUID}\n" in outcome.out
+    assert "data:      48 MiB at 16 MiB\n" in outcome.out
+    assert "factors:   passphrase\nsealed to: no enclave\n" in outcome.out
+    assert "recovery:  none\n" in outcome.out
     assert not outcome.err
 
 
@@ -97,8 +98,8 @@ def test_a_passphrase_file_is_tried_once(run: Run, volumes: FakeVolumes, tmp_pat
 def test_status_shows_what_was_not_granted(run: Run, volumes: FakeVolumes) -> None:
     volumes.opened["v"] = OpenRequest(ImageReference(IMAGE), "v", read_only=True)
     text = run("status", "v").out
-    assert "state:     open, read-only\n" in text
-    assert "enclave:   process, simulated\n" in text
+    assert "state:       open, read-only\n" in text
+    assert "enclave:     process, simulated\n" in text
     assert "landlock     NO      the kernel has none\n" in text
     facts = run("status", "v", "--json").facts
     assert isinstance(facts, dict)
@@ -115,9 +116,8 @@ def test_serve_gives_the_host_a_command_for_the_key(run: Run, volumes: FakeVolum
     assert volumes.served is not None
     request, waits, command = volumes.served
     assert (request.name, waits) == ("v", False)
-    assert command == (
-        *(sys.executable, "-I", "-m", "strongroom", "setkey", "--passphrase-file=-x", "v"),
-    )
+    program = (sys.executable, "-I", "-m", "strongroom", "setkey")
+    assert command == (*program, "--passphrase-file=-x", "--tee", "process", "v")
 
 
 def test_serve_that_waits_runs_nothing(run: Run, volumes: FakeVolumes) -> None:
@@ -146,7 +146,11 @@ def test_dump_shows_hostile_labels_harmlessly(run: Run, volumes: FakeVolumes) ->
 
 def test_slot_list(run: Run) -> None:
     lines = run("slot", "list", "vault.img").out.splitlines()
-    assert [line.split()[:2] for line in lines[1:]] == [["0", "passphrase"], ["1", "recovery"]]
+    assert lines[0].split()[:3] == ["KEYSLOT", "KIND", "FACTORS"]
+    assert [line.split()[:4] for line in lines[1:]] == [
+        ["0", "passphrase", "enclave,", "passphrase"],
+        ["1", "recovery", "-", "normal"],
+    ]
 
 
 def test_slot_add_reads_both_passphrases(
@@ -199,10 +203,18 @@ def test_selftest_passes_and_fails(run: Run, volumes: FakeVolumes) -> None:
     assert run("selftest").code == 52
 
 
-def test_doctor_names_what_mends(run: Run) -> None:
+def test_doctor_names_what_mends(run: Run, volumes: FakeVolumes) -> None:
     assert run("doctor").out == (
         "ok       memfd_secret: available\nmissing  ublk: no module\n         modprobe ublk_drv\n"
     )
+    assert volumes.asked == {"python": None}
+
+
+def test_doctor_asks_for_the_next_enclave(run: Run, volumes: FakeVolumes) -> None:
+    volumes.findings = (Finding("volume 1", "warning", "LOCKED by it", "reseal it"),)
+    outcome = run("doctor", "--next", "other/bin/python")
+    assert outcome.out == "warning  volume 1: LOCKED by it\n         reseal it\n"
+    assert volumes.asked == {"python": Path("other/bin/python")}
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

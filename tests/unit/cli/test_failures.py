@@ -65,6 +65,11 @@ def test_without_json_nothing_goes_to_standard_output(run: Run, volumes: FakeVol
         (("format", "x", "--factors", "hope"), "unknown factor: hope"),
         (("format", "x", "--factors", ""), "unknown factor: "),
         (("format", "x", "--factors", "passphrase,passphrase"), "a factor is named twice"),
+        (("format", "x", "--factors", "enclave"), "the factor passphrase is needed"),
+        (("format", "x", "--factors", "Enclave,passphrase"), "unknown factor: Enclave"),
+        (("format", "x", "--factors", "enclave, passphrase"), "unknown factor:  passphrase"),
+        (("format", "x", "--seal-policy", "anything"), "invalid value for '--seal-policy'"),
+        (("format", "x", "--tee", "sgx"), "invalid value for '--tee'"),
         (("format", "x", "--no-recovery", "--recovery-key-file", "k"), "--no-recovery and"),
         (("format", "x", "--sparse"), "--sparse needs --size"),
         (("format", "x", "--label", "é" * 24), "the label is too long"),
@@ -76,6 +81,12 @@ def test_without_json_nothing_goes_to_standard_output(run: Run, volumes: FakeVol
         ),
         (("slot", "add", "x", "--recovery", "--new-passphrase-file", "f"), "--recovery and"),
         (("slot", "add", "x", "--recovery-key-file", "f"), "--recovery-key-file needs"),
+        (("slot", "add", "x", "--recovery", "--factors", "passphrase"), "--recovery and --factors"),
+        (("slot", "add", "x", "--factors", "enclave"), "the factor passphrase is needed"),
+        (("reseal", "x", "--adopt", "--next", "p"), "--adopt and --next exclude each other"),
+        (("reseal",), "missing argument 'IMAGE'"),
+        (("identity", "--expect", ""), "a path is empty"),
+        (("identity", "--accept-header-change"), "no such option"),
         (("slot", "remove", "x"), "missing option '--keyslot'"),
         (("slot", "remove", "x", "--keyslot", "32"), "invalid value for '--keyslot'"),
         (("completion", "tcsh"), "invalid value for '{bash|zsh|fish}'"),
@@ -90,7 +101,7 @@ def test_wrong_usage_is_exit_code_2(run: Run, arguments: tuple[str, ...], messag
     assert not outcome.err.splitlines()[0].endswith(".")
 
 
-@pytest.mark.parametrize("factor", ["enclave", "tpm", "passphrase,tpm"])
+@pytest.mark.parametrize("factor", ["tpm", "passphrase,tpm", "enclave,passphrase,tpm"])
 def test_factors_of_later_versions_are_unavailable(run: Run, factor: str) -> None:
     outcome = run("format", "x", "--factors", factor)
     assert outcome.code == 50

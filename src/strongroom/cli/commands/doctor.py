@@ -1,22 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 """``strongroom doctor``: what this machine gives and lacks."""
 
-from strongroom.cli.arguments import json_option
+from pathlib import Path
+
+import click
+
+from strongroom.cli.arguments import FilePath, json_option
 from strongroom.cli.output import printable
 from strongroom.cli.session import Session
 from strongroom.cli.tree import command
 from strongroom.host.contracts import Finding
 
 
-@command("doctor", examples=("strongroom doctor",))
+@command(
+    "doctor",
+    examples=("strongroom doctor", "strongroom doctor --next /opt/strongroom-2/bin/python"),
+)
+@click.option(
+    "--next",
+    "successor",
+    metavar="PYTHON",
+    type=FilePath(),
+    help="Start the enclave of another Strongroom too, and say which volumes it would not open: "
+    "the Python that it is installed in.",
+)
 @json_option
-def doctor_command(session: Session) -> None:
+def doctor_command(session: Session, *, successor: Path | None) -> None:
     """Show what this machine gives and lacks.
 
-    Each finding comes with the command that mends it. Nothing is changed. The exit code is 0
-    whatever is found.
+    Each finding comes with the command that mends it. Volumes that were opened here and that an
+    upgrade could lock are named. Nothing is changed. The exit code is 0 whatever is found.
     """
-    findings = session.volumes.doctor()
+    findings = session.volumes.doctor(successor)
     session.show(findings, "\n".join(_words(finding) for finding in findings))
 
 

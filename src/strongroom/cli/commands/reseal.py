@@ -24,8 +24,11 @@ from strongroom.cli.session import Session
 from strongroom.cli.tree import command
 from strongroom.errors import (
     EnclaveFactorError,
+    HeaderChangedError,
+    HeaderTamperedError,
     IdentityError,
     KeyslotStateError,
+    RollbackError,
     SecurityVersionError,
     UsageError,
     WrongPassphraseError,
@@ -50,11 +53,14 @@ class ResealOptions(ImageOptions, UnlockingOptions):
         "strongroom reseal vault.img --adopt",
     ),
     exits=(
-        WrongPassphraseError,
         KeyslotStateError,
-        IdentityError,
+        RollbackError,
+        HeaderTamperedError,
+        HeaderChangedError,
+        WrongPassphraseError,
         EnclaveFactorError,
         SecurityVersionError,
+        IdentityError,
     ),
 )
 @image_argument
