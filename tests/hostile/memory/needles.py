@@ -6,8 +6,9 @@ mistake in its key handling cannot hide itself.
 """
 
 import base64
+import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 PIECE_BYTES: Final = 8
@@ -27,22 +28,55 @@ class Secrets:
     keys: dict[str, bytes]
     """Keys of AES-XTS, two halves each."""
     others: dict[str, bytes]
+    keyed: dict[str, bytes] = field(default_factory=dict)
+    """Keys of HMAC-SHA256 and HKDF-SHA256, of up to 64 bytes."""
+
+    def __or__(self, other: "Secrets") -> "Secrets":
+        """Return the secrets of both; where they have a name in common, that of ``other``."""
+        return Secrets(
+            self.passphrases | other.passphrases,
+            self.keys | other.keys,
+            self.others | other.others,
+            self.keyed | other.keyed,
+        )
 
     def needles(self) -> dict[bytes, str]:
         """Return every needle with a name that says what it is of."""
         found: dict[bytes, str] = {}
-        for name, value in (self.passphrases | self.keys).items():
+        for name, value in (self.passphrases | self.keys | self.keyed).items():
             found |= _forms(name, value)
-            for side, pad in _HMAC_PADS:
-                found |= _raw_forms(f"{name}, {side} hmac block", _padded(value, pad))
+            found |= _hmac_forms(name, value)
         for name, value in self.passphrases.items():
             for encoding in ("utf-16-le", "utf-32-le"):
                 found[value.decode().encode(encoding)] = f"{name}, {encoding}"
         for name, value in self.others.items():
             found |= _forms(name, value)
+        for name, key in self.keyed.items():
+            found |= _hmac_state_forms(name, key)
         for name, key in self.keys.items():
             found |= _schedule_forms(name, key)
         return found
+
+
+def sha256_state(block: bytes) -> bytes:
+    """Return the state of SHA-256 after one block: who has it needs the block no more.
+
+    Spec: FIPS 180-4, 6.2.2.
+    """
+    words = list(struct.unpack(">16I", block))
+    for at in range(16, 64):
+        one, other = words[at - 15], words[at - 2]
+        small = _turned(one, 7) ^ _turned(one, 18) ^ one >> 3
+        great = _turned(other, 17) ^ _turned(other, 19) ^ other >> 10
+        words.append((words[at - 16] + small + words[at - 7] + great) & _WORD)
+    a, b, c, d, e, f, g, h = _SHA256_START
+    for constant, word in zip(_SHA256_CONSTANTS, words, strict=True):
+        great = _turned(e, 6) ^ _turned(e, 11) ^ _turned(e, 25)
+        first = h + great + (e & f ^ ~e & g) + constant + word
+        second = (_turned(a, 2) ^ _turned(a, 13) ^ _turned(a, 22)) + (a & b ^ a & c ^ b & c)
+        a, b, c, d, e, f, g, h = (first + second) & _WORD, a, b, c, (d + first) & _WORD, e, f, g
+    after = zip(_SHA256_START, (a, b, c, d, e, f, g, h), strict=True)
+    return struct.pack(">8I", *((old + new) & _WORD for old, new in after))
 
 
 def round_keys(key: bytes) -> list[bytes]:
@@ -80,6 +114,21 @@ def _schedule_forms(name: str, key: bytes) -> dict[bytes, str]:
             found |= _forms(f"{name}, half {number}, round key {index}", round_key)
         for index, round_key in enumerate(inverse_round_keys(half), 1):
             found |= _forms(f"{name}, half {number}, inverse round key {index}", round_key)
+    return found
+
+
+def _hmac_forms(name: str, key: bytes) -> dict[bytes, str]:
+    found: dict[bytes, str] = {}
+    for side, pad in _HMAC_PADS:
+        found |= _raw_forms(f"{name}, {side} hmac block", _padded(key, pad))
+    return found
+
+
+def _hmac_state_forms(name: str, key: bytes) -> dict[bytes, str]:
+    found: dict[bytes, str] = {}
+    for side, pad in _HMAC_PADS:
+        block = _padded(key.ljust(_BLOCK_BYTES, b"\0"), pad)
+        found |= _raw_forms(f"{name}, {side} hmac state", sha256_state(block))
     return found
 
 
@@ -160,5 +209,25 @@ def _affine(byte: int) -> int:
     return 0x63 ^ byte ^ (twice >> 4 ^ twice >> 5 ^ twice >> 6 ^ twice >> 7) & 0xFF
 
 
+def _turned(word: int, bits: int) -> int:
+    return (word >> bits | word << 32 - bits) & _WORD
+
+
+def _root_bits(number: int, degree: int) -> int:
+    """Return the first 32 bits behind the point of a square or cube root."""
+    scaled, low, high = number << 32 * degree, 0, 1 << 40
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if middle**degree <= scaled else (low, middle - 1)
+    return low & _WORD
+
+
+_WORD: Final = 0xFFFFFFFF
+_BLOCK_BYTES: Final = 64
+_PRIMES: Final = [
+    number for number in range(2, 312) if all(number % other for other in range(2, number))
+]
+_SHA256_START: Final = tuple(_root_bits(prime, 2) for prime in _PRIMES[:8])
+_SHA256_CONSTANTS: Final = tuple(_root_bits(prime, 3) for prime in _PRIMES)
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 _SBOX: Final = _sbox()

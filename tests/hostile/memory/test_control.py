@@ -3,6 +3,7 @@
 
 import base64
 import contextlib
+import json
 import secrets
 import subprocess
 import sys
@@ -15,14 +16,30 @@ import pytest
 
 from tests.conftest import require_root, require_tools
 from tests.harness import Operator
+from tests.hostile.memory.enrolled import strongroom_token
 from tests.hostile.memory.needles import PIECE_BYTES, Secrets
 from tests.hostile.memory.processes import Witness, load, over_nbd
 from tests.hostile.memory.search import PAGE, Dump, Part, Search, core_of, memory_of
-from tests.hostile.memory.volume import volume_key_of
+from tests.hostile.memory.volume import (
+    metadata_of,
+    secrets_of,
+    state_of,
+    uuid_of,
+    volume_key_of,
+)
 
 pytestmark = [pytest.mark.hostile, pytest.mark.slow]
 
 HOLDER: Final = Path(__file__).with_name("register_holder.py")
+REPOSITORY: Final = Path(__file__).parents[3]
+NOT_HELD: Final = {
+    "seal key, extracted",
+    "header key",
+    "header key of the enclave",
+    "header mark key",
+    "volume key, extracted",
+}
+"""What a program that stops at the keyslot's passphrase does not compute."""
 START_SECONDS: Final = 20
 LOAD_SECONDS: Final = 60
 
@@ -67,6 +84,38 @@ def test_a_value_that_is_only_in_a_register_is_found(tmp_path: Path) -> None:
     search = Search(Secrets({}, {}, {"value": value[:width]}).needles())
     assert [hit.place.split()[0] for hit in search.hits(core)] == ["notes"] * (width // PIECE_BYTES)
     assert search.hits(memory) == []
+
+
+def test_shares_and_seal_keys_are_found_in_a_process_that_holds_them(operator: Operator) -> None:
+    """A process that opens a sealed keyslot as any program would."""
+    image, passphrase = operator.place / "image", operator.passphrase.encode()
+    operator.format(image)
+    token = strongroom_token(metadata_of(operator, image))
+    wanted = secrets_of(operator, image, {0: passphrase})
+    command = [
+        *(sys.executable, "-m", "tests.hostile.memory.enrolled"),
+        *(str(state_of(operator)), uuid_of(operator, image)),
+    ]
+    witness = Witness(operator.place)
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY, text=True
+    ) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            json.dump({"token": token, "passphrase": operator.passphrase}, process.stdin)
+            process.stdin.close()
+            assert process.stdout.readline()
+            witness.keep(core_of(process.pid, "holder", operator.place, undumpable=False))
+            witness.keep(memory_of(process.pid, "holder", "running"))
+        finally:
+            process.kill()
+    for dump in witness.dumps:
+        found = {hit.needle for hit in Search(wanted.needles()).hits(dump)}
+        missing = wanted.keyed.keys() - found - NOT_HELD
+        assert not missing, dump.kind
+        assert {"signer", "passphrase 0", "slot passphrase 0"} <= found
+        assert "platform root" in found
 
 
 def test_keys_are_found_in_qemu_nbd(operator: Operator) -> None:

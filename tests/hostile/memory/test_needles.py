@@ -2,11 +2,12 @@
 """The needles are what they claim to be, by published examples and by foreign code."""
 
 import base64
+import hashlib
 import secrets
 
 import pytest
 
-from tests.hostile.memory.needles import Secrets, inverse_round_keys, round_keys
+from tests.hostile.memory.needles import Secrets, inverse_round_keys, round_keys, sha256_state
 
 pytestmark = pytest.mark.unit
 
@@ -30,6 +31,14 @@ def test_the_inverse_schedule_is_that_of_fips_197() -> None:
     assert len(keys) == 13
     assert keys[12].hex() == "34f1d1ffbfceaa2ffce9e25f2558016e"
     assert keys[0].hex() == "1a1f181d1e1b1c191217101516131411"
+
+
+def test_the_state_after_one_block_is_that_of_sha_256() -> None:
+    """FIPS 180-4 has the digest of a short message in its last and only block."""
+    for message in (b"", b"abc", secrets.token_bytes(55)):
+        length = (8 * len(message)).to_bytes(8, "big")
+        block = (message + b"\x80").ljust(56, b"\0") + length
+        assert sha256_state(block) == hashlib.sha256(message).digest()
 
 
 def test_every_text_form_is_found_at_every_alignment() -> None:

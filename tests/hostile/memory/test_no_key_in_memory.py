@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No passphrase, no key and no round key is found in the memory of any of our processes.
+"""No passphrase, share, key or round key is found in the memory of any of our processes.
 
-Root reads it with gcore and through /proc/PID/mem: registers, all mappings, running and stopped.
+Volumes are sealed to the enclave, as they are by default, unless a test says otherwise; what is
+looked for includes the platform's root secret and all that comes from it. Root reads memory with
+gcore and through /proc/PID/mem: registers, all mappings, running and stopped.
 The last tests let the same search find the same things in other programs.
 """
 
@@ -12,14 +14,17 @@ import random
 import secrets
 import select
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from strongroom.boundary import calls
 from tests.conftest import require_fuse, require_root, require_tools
 from tests.harness import STRONGROOM, SYSTEM_PATH, Operator
+from tests.hostile.boundary.evil import Enclave
 from tests.hostile.memory.processes import CONNECTIONS, IO_PATTERN, Witness, load, over_nbd
 from tests.hostile.memory.volume import secrets_of
 
@@ -104,9 +109,10 @@ def test_open_and_under_load(operator: Operator, witness: Witness, kdf: tuple[st
 
 
 def test_as_a_device_under_load(operator: Operator, witness: Witness) -> None:
+    """Of a volume without an enclave's factor."""
     require_fuse()
     image = operator.place / "v.img"
-    operator.format(image)
+    operator.format(image, "--factors", "passphrase")
     wanted = secrets_of(operator, image, {0: operator.passphrase.encode()})
     name = f"{NAME}-{os.getpid()}"
     with (
@@ -121,7 +127,13 @@ def test_as_a_device_under_load(operator: Operator, witness: Witness) -> None:
     assert witness.hits("device under load", wanted) == []
 
 
-@pytest.mark.parametrize("kdf", SLOW_KDFS)
+@pytest.mark.parametrize(
+    "kdf",
+    [
+        pytest.param((*PBKDF2, "--factors", "passphrase"), id="pbkdf2, passphrase alone"),
+        pytest.param(ARGON2ID, id="argon2id"),
+    ],
+)
 def test_while_opening(operator: Operator, witness: Witness, kdf: tuple[str, ...]) -> None:
     image = operator.place / "v.img"
     operator.format(image, *kdf)
@@ -198,6 +210,50 @@ def test_while_a_slot_is_added(operator: Operator, witness: Witness) -> None:
     wanted = secrets_of(operator, image, {0: operator.passphrase.encode(), 1: added.encode()})
     check_witness(witness, {"cli": 2, "enclave": 2})
     assert witness.hits("slot add", wanted) == []
+
+
+def test_while_a_volume_is_resealed(operator: Operator, witness: Witness) -> None:
+    image = operator.place / "v.img"
+    operator.format(image, *ARGON2ID)
+    slots = {0: operator.passphrase.encode()}
+    wanted = secrets_of(operator, image, slots)
+    command = (
+        *("reseal", image, "--next", sys.executable, "--seal-policy", "measurement"),
+        *("--passphrase-file", operator.passphrase_file),
+    )
+    with start(operator, *command) as process:
+        witness.watch(process, rounds=3)
+        finish(process)
+    wanted |= secrets_of(operator, image, slots)
+    check_witness(witness, {"cli": 2, "enclave": 2})
+    assert witness.hits("reseal", wanted) == []
+
+
+def test_after_a_handover(operator: Operator, witness: Witness) -> None:
+    """Both enclaves have had what they hand over in their hands, and are looked at before they end.
+
+    Here the host is this test, which may know the passphrase.
+    """
+    image, passphrase = operator.place / "v.img", operator.passphrase.encode()
+    operator.format(image)
+    wanted = secrets_of(operator, image, {0: passphrase})
+    old, new = (Enclave(operator.place / name) for name in ("old", "new"))
+    try:
+        old.load(image)
+        existing = old.sealed("existing passphrase", passphrase)
+        handover = old.call(calls.HandOver(existing, new.call(calls.BecomeSuccessor())))
+        witness.look(old.process.pid)
+        new.load(image)
+        assert new.call(calls.TakeOver(handover, "signer")).epoch == 2
+        witness.look(new.process.pid)
+        assert new.unlock(passphrase).keyslot == 0
+        witness.look(new.process.pid)
+    finally:
+        for enclave in (old, new):
+            enclave.close()
+    wanted |= secrets_of(operator, image, {0: passphrase})
+    check_witness(witness, {"enclave": 3})
+    assert witness.hits("handover", wanted) == []
 
 
 def test_while_a_person_formats(operator: Operator, witness: Witness) -> None:

@@ -4,13 +4,21 @@
 import base64
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from tests.harness import Operator
+from tests.hostile.memory.enrolled import (
+    SHARE_BYTES,
+    derive,
+    header_secrets,
+    machine_secrets,
+    slot_secrets,
+    strongroom_token,
+)
 from tests.hostile.memory.needles import Secrets
 
 _AREA_SECTOR_BYTES: Final = 512
@@ -30,44 +38,62 @@ def volume_key_of(operator: Operator, image: Path, passphrase: bytes) -> bytes:
     return output.read_bytes()
 
 
+def metadata_of(operator: Operator, image: Path) -> dict[str, Any]:
+    """Let cryptsetup tell the metadata of a LUKS2 volume."""
+    dump = ("cryptsetup", "luksDump", "--dump-json-metadata", image)
+    metadata: dict[str, Any] = json.loads(operator.run(*dump).stdout)
+    return metadata
+
+
+def uuid_of(operator: Operator, image: Path) -> str:
+    """Let cryptsetup tell the UUID of a volume."""
+    return operator.run("cryptsetup", "luksUUID", image).stdout.strip()
+
+
 def secrets_of(operator: Operator, image: Path, passphrases: dict[int, bytes]) -> Secrets:
-    """Return the secrets of a LUKS2 volume.
+    """Return the secrets of a LUKS2 volume, and of the machine where it is sealed to an enclave.
 
     Args:
         operator: Runs cryptsetup.
         image: The volume.
         passphrases: By keyslot.
     """
-    metadata = json.loads(
-        operator.run("cryptsetup", "luksDump", "--dump-json-metadata", image).stdout
-    )
-    secrets = Secrets({}, {}, {})
+    metadata, volume = metadata_of(operator, image), uuid_of(operator, image)
+    token, secrets, seal = strongroom_token(metadata), Secrets({}, {}, {}), b""
+    if token is not None:
+        secrets |= machine_secrets(state_of(operator), token["enclave"])
+        seal = secrets.keyed[f"seal key, {token['enclave']['policy']}"]
     for number, passphrase in passphrases.items():
-        keyslot = metadata["keyslots"][str(number)]
-        volume_key = volume_key_of(operator, image, passphrase)
-        secret = keyslot_secret(keyslot["kdf"], passphrase, int(keyslot["area"]["key_size"]))
-        assert _opened(image, keyslot, secret) == volume_key, "the keyslot secret is not the one"
+        kdf, opener = metadata["keyslots"][str(number)]["kdf"], passphrase
         secrets.passphrases[f"passphrase {number}"] = passphrase
-        secrets.keys["volume key"] = volume_key
-        secrets.keys[f"keyslot secret {number}"] = secret
-        if keyslot["kdf"]["type"] == "argon2id":
-            digest = argon2_digest(keyslot["kdf"], passphrase, len(secret))
-            secrets.others[f"argon2 digest {number}"] = digest
+        if token is not None and str(number) in token["slots"]:
+            own, kdf = slot_secrets(token, seal, volume, keyslot=number, passphrase=passphrase)
+            secrets |= own
+            opener = own.passphrases[f"slot passphrase {number}"]
+        keyslot = metadata["keyslots"][str(number)]
+        secrets |= _opened_by(operator, image, keyslot, passphrase=opener, number=number)
+        if kdf["type"] == "argon2id":
+            length = 64 if opener is passphrase else SHARE_BYTES
+            secrets.others[f"argon2 digest {number}"] = argon2_digest(kdf, passphrase, length)
+    if token is not None:
+        secrets |= header_secrets(token, seal, volume, secrets.keys["volume key"])
     return secrets
 
 
-def keyslot_secret(kdf: dict[str, Any], passphrase: bytes, length: int) -> bytes:
-    """Return the key that encrypts a keyslot's area. Spec: RFC 8018, 5.2; RFC 9106."""
-    salt = base64.b64decode(kdf["salt"])
-    if kdf["type"] == "pbkdf2":
-        return hashlib.pbkdf2_hmac(kdf["hash"], passphrase, salt, kdf["iterations"], length)
-    return Argon2id(
-        salt=salt,
-        length=length,
-        iterations=kdf["time"],
-        lanes=kdf["cpus"],
-        memory_cost=kdf["memory"],
-    ).derive(passphrase)
+def state_of(operator: Operator) -> Path:
+    """Return the state directory of an operator."""
+    name = "STRONGROOM_STATE_DIR"
+    return Path(operator.environment.get(name) or os.environ[name])
+
+
+def _opened_by(
+    operator: Operator, image: Path, keyslot: dict[str, Any], *, passphrase: bytes, number: int
+) -> Secrets:
+    """Return the volume key and the key of a keyslot, each of which gives the other."""
+    volume_key = volume_key_of(operator, image, passphrase)
+    secret = derive(keyslot["kdf"], passphrase, int(keyslot["area"]["key_size"]))
+    assert _opened(image, keyslot, secret) == volume_key, "the keyslot secret is not the one"
+    return Secrets({}, {"volume key": volume_key, f"keyslot secret {number}": secret}, {})
 
 
 def argon2_digest(kdf: dict[str, Any], passphrase: bytes, length: int) -> bytes:
