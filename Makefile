@@ -63,7 +63,7 @@ docs: $(STAMP) ## regenerate the man page and the reference from the command lin
 	$(BIN)/python scripts/exit_codes.py
 
 gramine-manifest: $(STAMP) ## fill in Gramine's manifest: make gramine-manifest IMAGE=/srv/vault.img
-	$(BIN)/python scripts/gramine_manifest.py --image $(or $(IMAGE),$(error name the image: IMAGE=/srv/vault.img))
+	$(BIN)/python scripts/gramine_manifest.py --image $(or $(IMAGE),$(error name the image: IMAGE=/srv/vault.img)) $(if $(HEADER),--header $(HEADER))
 
 fmt: $(STAMP) ## format everything
 	cargo fmt --all

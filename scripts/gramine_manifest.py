@@ -3,17 +3,20 @@
 
     .venv/bin/python scripts/gramine_manifest.py --image /srv/vault.img --output build/gramine
 
-Needs no Gramine; signing what comes out does: ``gramine-sgx-sign``.
+The manifest is for one image, and its detached header if it has one. Needs no Gramine; signing
+what comes out does: ``gramine-sgx-sign``.
 """
 
 import argparse
-import os
 import sys
 import sysconfig
 from pathlib import Path
 from typing import Final
 
 import strongroom
+from strongroom.host.contracts import ImageReference
+from strongroom.host.starting import StartDisk
+from strongroom.host.state import state_directory
 from strongroom.tee.process.measure import measured_files
 from strongroom.tee.process.signature import PRODUCT_ID, SECURITY_VERSION
 
@@ -24,17 +27,28 @@ RUNTIME: Final = "/usr/lib/x86_64-linux-gnu/gramine/runtime/glibc"
 """Where Gramine's Debian package puts its own loader and C library, which replace the machine's."""
 
 
-def render(image: Path, *, attestation: str, enclave_size: str, libos: str = LIBOS) -> str:
-    """Return the manifest for one image.
+def render(
+    image: Path,
+    header: Path | None = None,
+    *,
+    attestation: str,
+    enclave_size: str,
+    libos: str = LIBOS,
+) -> str:
+    """Return the manifest for one image, and its detached header if it has one.
 
     Raises:
         ValueError: A path has a character that the manifest cannot hold.
     """
     trusted = trusted_paths()
+    disk = StartDisk(ImageReference(image, header), read_only=False).arguments()
+    files = disk[1::2]
     values = {
         "python": str(Path(sys.executable).absolute()),
         "libos": libos,
-        "image": str(image.absolute()),
+        "disk": ", ".join(f'"{word}"' for word in disk),
+        "files": "\n".join(f'  {{ path = "{file}", uri = "file:{file}" }},' for file in files),
+        "allowed": ", ".join(f'"file:{file}"' for file in files),
         "runtime": RUNTIME,
         "libraries": ":".join(str(path) for path in library_folders()),
         "mounts": "\n".join(
@@ -47,7 +61,7 @@ def render(image: Path, *, attestation: str, enclave_size: str, libos: str = LIB
         "product_id": str(PRODUCT_ID),
         "security_version": str(SECURITY_VERSION),
     }
-    if any(forbidden in str(path) for path in (image, *trusted) for forbidden in '"\\\n{}'):
+    if any(forbidden in str(path) for path in (*files, *trusted) for forbidden in '"\\\n{}'):
         raise ValueError("a path has a quote, a backslash, a brace or a line break in it")
     text = TEMPLATE.read_text()
     for name, value in values.items():
@@ -99,20 +113,27 @@ def main() -> int:
     """Write the manifest."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--image", type=Path, required=True)
+    parser.add_argument("--header", type=Path, help="of a volume whose header is detached")
     parser.add_argument("--output", type=Path, default=Path("build/gramine"))
     parser.add_argument("--attestation", choices=("none", "dcap"), default="dcap")
     parser.add_argument("--enclave-size", default="1G")
     options = parser.parse_args()
     # Loaded here so that it is measured: the libraries that the enclave maps are then known.
     __import__("strongroom.enclave.session")
-    text = render(options.image, attestation=options.attestation, enclave_size=options.enclave_size)
+    text = render(
+        options.image,
+        options.header,
+        attestation=options.attestation,
+        enclave_size=options.enclave_size,
+    )
     options.output.mkdir(parents=True, exist_ok=True)
     target = options.output / NAME
     target.write_text(text)
     sys.stdout.write(
         f"{target}\n"
-        f"next: cd {options.output} && gramine-sgx-sign --manifest {NAME} --output {NAME}.sgx"
-        f" --key YOUR-SIGNING-KEY{os.linesep}"
+        f"next: cd {options.output}\n"
+        f"      gramine-sgx-sign --manifest {NAME} --output {NAME}.sgx --key YOUR-SIGNING-KEY\n"
+        f"      install -D -t {state_directory() / 'gramine'} {NAME}.sgx strongroom.sig\n"
     )
     return 0
 

@@ -111,11 +111,7 @@ impl Backing for FileBacking {
     }
 
     fn read_vectored_at(&self, buffers: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<()> {
-        let mut done = match preadv(&self.file, buffers, offset) {
-            Ok(count) => count,
-            Err(Errno::INTR) => 0,
-            Err(error) => return Err(error.into()),
-        };
+        let mut done = completed(preadv(&self.file, buffers, offset))?;
         let mut position = offset;
         for buffer in buffers {
             let skip = done.min(buffer.len());
@@ -127,11 +123,7 @@ impl Backing for FileBacking {
     }
 
     fn write_vectored_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-        let mut done = match pwritev(&self.file, buffers, offset) {
-            Ok(count) => count,
-            Err(Errno::INTR) => 0,
-            Err(error) => return Err(error.into()),
-        };
+        let mut done = completed(pwritev(&self.file, buffers, offset))?;
         let mut position = offset;
         for buffer in buffers {
             let skip = done.min(buffer.len());
@@ -166,10 +158,24 @@ impl Backing for FileBacking {
 
     fn prefetch(&self, offset: u64, length: u64) -> io::Result<()> {
         // A length of zero would mean "to the end of the file".
-        if let Some(length) = NonZeroU64::new(length) {
-            fadvise(&self.file, offset, Some(length), Advice::WillNeed)?;
+        let Some(length) = NonZeroU64::new(length) else {
+            return Ok(());
+        };
+        match fadvise(&self.file, offset, Some(length), Advice::WillNeed) {
+            Ok(()) | Err(Errno::NOSYS) => Ok(()),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
+    }
+}
+
+/// Returns how much of a vectored transfer is done; the rest goes one buffer at a time.
+///
+/// None is, where a signal came in between, or a kernel has no such call.
+fn completed(result: Result<usize, Errno>) -> io::Result<usize> {
+    match result {
+        Ok(count) => Ok(count),
+        Err(Errno::INTR | Errno::NOSYS) => Ok(0),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -72,6 +72,9 @@ pub(crate) fn secret_memory() -> Measure {
             secret::Kind::Unlocked => {
                 "ordinary memory, kept out of dumps; it can be swapped, and root can read it"
             }
+            secret::Kind::Ordinary => {
+                "ordinary memory: this kernel neither hides it nor keeps it out of dumps"
+            }
         }
         .to_owned(),
     })

@@ -11,6 +11,8 @@ use std::slice;
 
 use argon2::Block;
 
+use crate::secret;
+
 // The area is mapped in bytes and used in blocks.
 const _: () = assert!(size_of::<Block>() == Block::SIZE && align_of::<Block>() <= 4096);
 
@@ -43,8 +45,10 @@ impl WorkArea {
         let base = NonNull::new(address.cast::<Block>())
             .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
         let area = Self { base, blocks };
-        advise(address, bytes, libc::MADV_DONTDUMP)?;
-        advise(address, bytes, libc::MADV_DONTFORK)?;
+        if secret::kind() != secret::Kind::Ordinary {
+            advise(address, bytes, libc::MADV_DONTDUMP)?;
+            advise(address, bytes, libc::MADV_DONTFORK)?;
+        }
         // Huge pages and locking are for speed and against swapping; neither is promised.
         let _ = advise(address, bytes, libc::MADV_HUGEPAGE);
         // SAFETY: locking changes no contents, and the area is ours.

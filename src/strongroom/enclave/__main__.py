@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The enclave's entry: ``python -I -m strongroom.enclave --boundary fd:N --tee NAME --state DIR``.
 
-Where no descriptor can be passed, ``--image PATH`` and ``--header PATH`` name its disk.
+Where no descriptor can be passed, ``--image PATH`` and ``--header PATH`` name its disk. ``--quiet``
+is for a TEE whose standard error is the host's standard output, which is the boundary there.
 
 Order matters. Namespaces first, while there is one thread; then a fork, so that the enclave is the
 first process of its own PID namespace; then everything that needs a file system, the TEE's identity
@@ -15,19 +16,53 @@ import os
 import select
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol, TypeVar
 
 from strongroom import _core, tee
 from strongroom.boundary.calls import ECALLS, Confinement, ReportProgress
-from strongroom.boundary.channel import Responder, registry_of
+from strongroom.boundary.channel import Received, Responder, registry_of
 from strongroom.boundary.stream import EndOfStreamError
+from strongroom.enclave.opening import Progress
 from strongroom.enclave.session import Session, Surroundings
-from strongroom.enclave.transport import Boundary, boundary_over, open_ends
+from strongroom.enclave.transport import boundary_over, open_ends
 from strongroom.errors import BoundaryError, DiskError, StrongroomError
-from strongroom.tee.provider import Tee
+
+PartT = TypeVar("PartT")
 
 _LONGEST_DETAIL: Final = 256
+
+
+class Answering(Protocol):
+    """What answers ecalls until it has ended."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether no call is to be answered any more."""
+
+    def answer(self, received: Received) -> object:
+        """See :meth:`Session.answer`."""
+
+    def erase(self) -> None:
+        """See :meth:`Session.erase`."""
+
+
+class FailedStart:
+    """An enclave that could not start: the host, which cannot see why, hears it from every call."""
+
+    ended = False
+
+    def __init__(self, reason: StrongroomError) -> None:
+        self._reason = reason
+
+    def answer(self, received: Received) -> object:
+        """Raise the reason, whatever was asked."""
+        del received
+        raise self._reason
+
+    def erase(self) -> None:
+        """Do nothing: there is no secret."""
 
 
 def main() -> int:
@@ -35,50 +70,68 @@ def main() -> int:
     options = _options()
     # Before the namespaces: the enclave's own network and root have no host and no image.
     ends = open_ends(options.boundary)
-    disk = _open_disk(options)
+    if options.quiet:
+        _silence_standard_error()
+    disk = _attempt(lambda: _open_disk(options))
     entered = _core.enter_namespaces()
     if options.pid_fd is not None or _has_pid_namespace(entered):
         _become_first_process(options.pid_fd)
     # In the process that stays: neither secrets nor who holds a socket should be shared by a fork.
-    present = tee.start(options.tee, options.state)
+    present = _attempt(lambda: tee.start(options.tee, options.state))
     violated = threading.Event()
     boundary = boundary_over(ends, on_end=lambda: _end_with_host(violated))
     measures = [*entered, *_core.confine(), _core.secret_memory()]
     gc.freeze()
-    confinement = tuple(_confinement(measure) for measure in measures)
-    around = Surroundings(confinement, ends.kind, disk, boundary.multiplexer)
+    responder = Responder(boundary.stream, registry_of(ECALLS))
+    answering: Answering
+    if isinstance(present, StrongroomError):
+        answering = FailedStart(present)
+    elif isinstance(disk, StrongroomError):
+        present.erase()
+        answering = FailedStart(disk)
+    else:
+        confinement = tuple(_confinement(measure) for measure in measures)
+        around = Surroundings(confinement, ends.kind, disk, boundary.multiplexer)
+        answering = Session(around, present, _progress_through(responder))
     if boundary.multiplexer is not None:
         boundary.multiplexer.start()
     else:
         watching = (ends.read_fd, violated)
         threading.Thread(target=_await_end_of_host, args=watching, daemon=True).start()
-    return _serve(boundary, around, present, violated)
+    return _serve(responder, answering, violated)
 
 
-def _serve(
-    boundary: Boundary, around: Surroundings, present: Tee, violated: threading.Event
-) -> int:
-    responder = Responder(boundary.stream, registry_of(ECALLS))
-
-    def progress(stage: str, done: int, total: int) -> None:
-        responder.ocall(ReportProgress(stage, done, total))
-
-    session = Session(around, present, progress)
+def _serve(responder: Responder, answering: Answering, violated: threading.Event) -> int:
     try:
-        while not session.ended:
-            responder.serve_one(session.answer)
+        while not answering.ended:
+            responder.serve_one(answering.answer)
     except EndOfStreamError:
         return 0
     except BoundaryError as violation:
         # Keys first, words second: whoever breaks the rules gets nothing more out of this process.
-        session.erase()
+        answering.erase()
         violated.set()
         responder.refuse(violation)
         _log(f"boundary violated, keys erased: {violation.message}")
         return violation.exit_code
     finally:
-        session.erase()
+        answering.erase()
     return 0
+
+
+def _progress_through(responder: Responder) -> Progress:
+    def progress(stage: str, done: int, total: int) -> None:
+        responder.ocall(ReportProgress(stage, done, total))
+
+    return progress
+
+
+def _attempt(step: Callable[[], PartT]) -> PartT | StrongroomError:
+    try:
+        return step()
+    except StrongroomError as err:
+        _log(err.message)
+        return err
 
 
 def _open_disk(options: argparse.Namespace) -> tuple[int, int | None] | None:
@@ -145,7 +198,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--image", type=Path)
     parser.add_argument("--header", type=Path)
     parser.add_argument("--read-only", action="store_true")
+    parser.add_argument("--quiet", action="store_true")
     return parser.parse_args()
+
+
+def _silence_standard_error() -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(null, descriptor)
+    os.close(null)
 
 
 def _log(text: str) -> None:

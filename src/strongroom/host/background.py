@@ -14,8 +14,8 @@ from strongroom.errors import EnclaveGoneError, StrongroomError
 from strongroom.host import runtime
 from strongroom.host.contracts import OpenRequest
 from strongroom.host.daemon import BackgroundOptions
-from strongroom.host.launch import translating_start
 from strongroom.host.runtime import VolumeDirectory
+from strongroom.host.starting.process import translating_start
 
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 2.0

@@ -17,9 +17,10 @@ from strongroom.boundary import calls
 from strongroom.errors import StrongroomError
 from strongroom.host import target
 from strongroom.host.contracts import ImageReference, OpenRequest, TeeName, Transport
-from strongroom.host.launch import StartDisk, launch
+from strongroom.host.launch import launch
 from strongroom.host.runtime import Claim, VolumeDirectory, claim
 from strongroom.host.service import Service, listening_at, log
+from strongroom.host.starting import StartDisk
 
 
 class _ProgressRelay:
@@ -71,22 +72,15 @@ def serve(
 
 def _start(request: OpenRequest, owned: Claim, image_fd: int, header_fd: int | None) -> Service:
     relay = _ProgressRelay()
-    # What cannot be passed as a descriptor is opened by its name in the enclave too.
-    passes = request.transport == "fd"
-    disk = None if passes else StartDisk(request.image, read_only=request.read_only)
+    disk = StartDisk(request.image, read_only=request.read_only)
     with owned.directory.log.open("ab", buffering=0) as log:
         enclave = launch(relay, log, tee=request.tee, transport=request.transport, disk=disk)
     try:
         locked_fd = image_fd if header_fd is None else header_fd
         locked_path = request.image.header or request.image.path
         with target.HeaderLock(locked_fd, path=locked_path):
-            facts = enclave.call(
-                calls.LoadDisk(
-                    image=image_fd if passes else None,
-                    header=header_fd if passes else None,
-                    read_only=request.read_only,
-                )
-            )
+            files = enclave.files(image_fd, header_fd)
+            facts = enclave.call(calls.LoadDisk(*files, read_only=request.read_only))
         service = relay.service = Service(request, owned, enclave, facts)
     except BaseException:
         enclave.end()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from strongroom.boundary import calls
+from strongroom.errors import UsageError
 from strongroom.host import known_enclaves, runtime, target
 from strongroom.host.contracts import (
     FormatRequest,
@@ -29,6 +30,7 @@ from strongroom.host.launch import EnclaveProcess, launch
 from strongroom.host.results import enrolment_facts_if_any
 from strongroom.host.sealing import RecoveryKeyReceiver
 from strongroom.host.silence import Silent
+from strongroom.host.starting import StartDisk
 from strongroom.host.trust import VolumeTrust, own_enrolment
 from strongroom.units import MIB, ByteCount
 
@@ -49,10 +51,17 @@ def format_volume(
         MountedError: The target is in use.
         NoSpaceError: There is no room for it.
         SecretError: The passphrase could not be read or is empty.
+        UsageError: Gramine cannot open a file that is yet to be made.
     """
     runtime.sweep()
+    _check_names(request)
     how = Unlocking(request.tee)
-    with _format_target(request) as (image_fd, header_fd), launch(report, tee=how.tee) as enclave:
+    disk = StartDisk(request.image, read_only=False)
+    with (
+        _format_target(request) as files,
+        launch(report, tee=how.tee, disk=disk) as enclave,
+    ):
+        image, header = enclave.files(*files)
         trust = VolumeTrust("", how, report)
         recipient = enclave.call(calls.NewRecipient("format"))
         sealed = trust.sealed(recipient, "format", passphrase, "New passphrase: ")
@@ -61,8 +70,8 @@ def format_volume(
             recovery = RecoveryKeyReceiver(request.recovery_fd)
         created = enclave.call(
             calls.CreateVolume(
-                image=image_fd,
-                header=header_fd,
+                image=image,
+                header=header,
                 label=request.label,
                 sector_size_bytes=request.sector_size_bytes,
                 key_bits=request.key_bits,
@@ -303,9 +312,11 @@ def loaded_image(
     """
     with contextlib.ExitStack() as stack:
         image_fd, header_fd = open_files(image, stack, read_only=read_only)
-        enclave = stack.enter_context(launch(report, tee=how.tee))
+        disk = StartDisk(image, read_only=read_only)
+        enclave = stack.enter_context(launch(report, tee=how.tee, disk=disk))
         stack.enter_context(_header_lock(image, image_fd, header_fd))
-        facts = enclave.call(calls.LoadDisk(image_fd, header_fd, read_only))
+        files = enclave.files(image_fd, header_fd)
+        facts = enclave.call(calls.LoadDisk(*files, read_only=read_only))
         for notice in facts.notices:
             report.notice(notice)
         yield LoadedImage(enclave, facts, VolumeTrust(facts.uuid, how, report))
@@ -330,6 +341,17 @@ def _header_lock(
     return target.HeaderLock(
         image_fd if header_fd is None else header_fd, path=image.header or image.path
     )
+
+
+def _check_names(request: FormatRequest) -> None:
+    """Refuse to make files for an enclave that opens them by their names when it starts."""
+    header = request.image.header
+    makes_header = header is not None and not header.exists()
+    if request.tee == "gramine" and (request.size_bytes is not None or makes_header):
+        raise UsageError(
+            "Gramine opens files that are there already, by the names in its manifest",
+            hint="make the file first: truncate --size SIZE FILE",
+        )
 
 
 @contextlib.contextmanager

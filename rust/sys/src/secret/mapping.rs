@@ -17,6 +17,9 @@ pub enum Kind {
     Locked,
     /// Ordinary pages, left out of core dumps. They may be swapped out, and root can read them.
     Unlocked,
+    /// Ordinary pages of a kernel that leaves nothing out of core dumps, such as the one inside a
+    /// TEE. A forked child inherits them, and cannot use them either.
+    Ordinary,
 }
 
 /// Returns what secrets are kept in; decided at the first call, and the same ever after.
@@ -25,19 +28,19 @@ pub enum Kind {
 pub fn kind() -> Kind {
     static KIND: OnceLock<Kind> = OnceLock::new();
     *KIND.get_or_init(|| {
-        for kind in [Kind::MemfdSecret, Kind::Locked] {
+        for kind in [Kind::MemfdSecret, Kind::Locked, Kind::Unlocked] {
             if Mapping::of_kind(kind, 1).is_ok() {
                 return kind;
             }
         }
-        Kind::Unlocked
+        Kind::Ordinary
     })
 }
 
 /// Zeroed secret memory between two pages that cannot be touched.
 ///
-/// Not inherited by a forked child, never part of a core dump. Unmapped on drop; wiping is the
-/// owner's business.
+/// Not inherited by a forked child, never part of a core dump, but for [`Kind::Ordinary`]. Unmapped
+/// on drop; wiping is the owner's business.
 pub(crate) struct Mapping {
     /// Start of the reservation: the lower guard page.
     reservation: NonNull<u8>,
@@ -100,10 +103,12 @@ impl Mapping {
                 map_shared_over(base, self.len, &memory)?;
                 // The descriptor closes here: nothing is left to pass on or to reopen.
             }
-            Kind::Locked | Kind::Unlocked => make_accessible(base, self.len)?,
+            Kind::Locked | Kind::Unlocked | Kind::Ordinary => make_accessible(base, self.len)?,
         }
-        advise(base, self.len, libc::MADV_DONTDUMP)?;
-        advise(base, self.len, libc::MADV_DONTFORK)?;
+        if kind != Kind::Ordinary {
+            advise(base, self.len, libc::MADV_DONTDUMP)?;
+            advise(base, self.len, libc::MADV_DONTFORK)?;
+        }
         if kind == Kind::Locked {
             lock(base, self.len)?;
         }
@@ -214,7 +219,12 @@ mod tests {
 
     #[test]
     fn every_kind_can_be_mapped_and_written() {
-        for kind in [Kind::MemfdSecret, Kind::Locked, Kind::Unlocked] {
+        for kind in [
+            Kind::MemfdSecret,
+            Kind::Locked,
+            Kind::Unlocked,
+            Kind::Ordinary,
+        ] {
             if kind == Kind::MemfdSecret && super::kind() != Kind::MemfdSecret {
                 continue; // a kernel without it
             }
