@@ -204,7 +204,7 @@ def _notices(identity: Identity, known: KnownEnclave | None, *, genuine: bool) -
         signer = identity.signer.hex()[:_SHORT_DIGITS]
         yield (
             f"first use of this volume here: trusting enclave signer {signer}...,"
-            f" remembered in {known_enclaves.path()}"
+            f" which {known_enclaves.path()} remembers once it opens"
         )
     if identity.debug:
         yield "the enclave can be debugged: whoever debugs it reads its keys"

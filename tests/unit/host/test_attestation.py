@@ -91,7 +91,7 @@ def test_an_unknown_enclave_is_told_of() -> None:
     assert notice == (
         "first use of this volume here: trusting enclave signer"
         f" {hashlib.sha256(b'signer').hexdigest()[:12]}...,"
-        f" remembered in {known_enclaves.path()}"
+        f" which {known_enclaves.path()} remembers once it opens"
     )
 
 
