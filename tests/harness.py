@@ -20,6 +20,15 @@ STOCK: Final = ("--factors", "passphrase")
 RUN_SECONDS: Final = 120
 
 
+def has_ended(pid: int) -> bool:
+    """Tell whether a process is gone, or nobody has asked yet how it went."""
+    try:
+        facts = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return True
+    return facts.rpartition(")")[2].split()[0] in {"Z", "X"}
+
+
 @dataclass(frozen=True, slots=True)
 class Operator:
     """Runs strongroom and foreign tools with a runtime directory below ``place``."""

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from tests.harness import has_ended
+
 PAGE: Final = mmap.PAGESIZE
 _PREFIX_BYTES: Final = 8
 _DUMP_SECONDS: Final = 60
@@ -138,14 +140,6 @@ def core_of(pid: int, role: str, directory: Path, *, undumpable: bool = True) ->
     path.unlink()
     parts = tuple(segments_of(content))
     return Dump(role, "core", parts, sum(threads_in(part) for part in parts))
-
-
-def has_ended(pid: int) -> bool:
-    """Tell whether a process is gone, or nobody has waited for it yet."""
-    try:
-        return not Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def segments_of(core: bytes) -> Iterator[Part]:

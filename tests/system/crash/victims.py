@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from tests.harness import STRONGROOM, SYSTEM_PATH, Operator
+from tests.harness import STRONGROOM, SYSTEM_PATH, Operator, has_ended
 from tests.system.crash.remains import Process, await_true, descendants
 
 Victim: TypeAlias = Literal["enclave", "command", "both"]
@@ -84,7 +84,7 @@ def await_end_of(process: subprocess.Popen[str], below: list[Process]) -> None:
 def await_end(below: list[Process]) -> None:
     for item in below:
         await_true(
-            lambda pid=item.pid: not _lives(pid),  # type: ignore[misc]
+            lambda pid=item.pid: has_ended(pid),  # type: ignore[misc]
             f"the end of {item}",
         )
 
@@ -102,11 +102,3 @@ def _kill(process: subprocess.Popen[str], victim: Victim) -> str:
             item.kill()
     await_end_of(process, below)
     return "+".join(hit) or "nothing"
-
-
-def _lives(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in {"Z", "X"}

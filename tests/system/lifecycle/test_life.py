@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require_fuse, require_root, require_tools
-from tests.harness import STRONGROOM, Operator
+from tests.harness import STRONGROOM, Operator, has_ended
 from tests.system.crash.remains import await_true, descendants, end_all, remains
 from tests.system.crash.victims import started
 
@@ -44,7 +44,7 @@ def name(operator: Operator) -> str:
 
 
 def alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}/fd").exists()
+    return not has_ended(pid)
 
 
 def mounted(operator: Operator, image: Path, name: str) -> tuple[dict[str, object], Path]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 from tests.conftest import require_tools
-from tests.harness import STRONGROOM, Operator
+from tests.harness import STRONGROOM, Operator, has_ended
 from tests.interop.nbd import tools
 from tests.system.crash.remains import await_true, end_all, remains
 
@@ -70,10 +70,6 @@ def opened(
     yield operator.facts("status", "v")
     operator.close("v")
     assert remains(operator.place, "v") == []
-
-
-def has_ended(pid: int) -> bool:
-    return not Path(f"/proc/{pid}/fd").exists()
 
 
 def missing(status: dict[str, Any]) -> dict[str, str]:
