@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar, Final, Generic, Literal, TypeVar
 
 from strongroom.boundary.schema import Descriptor, Items, Range, Size
 
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 """Raised with every incompatible change of this module."""
 
 MAX_TEXT_BYTES: Final = 1024
@@ -44,11 +44,13 @@ File = Annotated[int, Descriptor()]
 Challenge = Annotated[bytes, Size(32, 32)]
 Identifier = Annotated[bytes, Size(32, 32)]
 """A measurement, or the digest of a signer's public key."""
+Digest = Annotated[bytes, Size(32, 32)]
+"""A SHA-256 digest."""
 Report = Annotated[bytes, Size(0, MAX_REPORT_BYTES)]
 """A TEE's report, in its provider's format."""
 Number16 = Annotated[int, Range(0, 65535)]
 
-Purpose = Literal["unlock", "format", "existing passphrase", "new passphrase", "handover"]
+Purpose = Literal["unlock", "format", "existing passphrase", "new passphrase"]
 """What a sealed passphrase may be used for. It is part of what is authenticated."""
 
 SealPolicy = Literal["signer", "measurement"]
@@ -90,15 +92,19 @@ class Terms:
         volume: Its UUID; empty for one that is not made yet.
         authenticated: The volume is known to have an authenticated header.
         minimum_epoch: That of the newest header that the operator has seen of this volume.
-        accept_header_change: What another program changed may be authenticated anew.
+        accepted_changes: What another program changed in the header, and may be authenticated
+            anew: :func:`strongroom.boundary.sealed.changes_digest` of what the operator was shown.
         next_enclave: The measurement of the enclave that secrets may be handed over to.
+        request: The one call that the passphrase is for, as
+            :func:`strongroom.boundary.sealed.request_digest` gives it; ``None`` for ``Unlock``.
     """
 
     volume: Uuid = ""
     authenticated: bool = False
     minimum_epoch: Counter = 0
-    accept_header_change: bool = False
+    accepted_changes: Digest | None = None
     next_enclave: Identifier | None = None
+    request: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +262,8 @@ class DiskFacts:
     enrolment: Enrolment | None
     epoch: Counter
     changes: Annotated[tuple[Text, ...], Items(64)]
+    acceptable: Annotated[tuple[Text, ...], Items(64)]
+    """What another program seems to have changed, and the operator may accept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,11 +344,13 @@ class HandoverSlot:
 class Handover:
     """What the next enclave needs to seal a volume to itself, for it alone.
 
-    ``ciphertext`` is a transport key in HPKE; the rest is encrypted with that key.
+    ``ciphertext`` is a transport key in HPKE; the rest is encrypted with that key, and bound to
+    ``policy``.
     """
 
     encapsulated_key: PublicKey
     ciphertext: Annotated[bytes, Size(17, 512)]
+    policy: SealPolicy
     header_key: Annotated[bytes, Size(1, 512)]
     slots: Annotated[tuple[HandoverSlot, ...], Items(32)]
 
@@ -527,10 +537,14 @@ class BecomeSuccessor(Call[Successor]):
 
 @dataclass(frozen=True, slots=True)
 class HandOver(Call[Handover]):
-    """Check the next enclave's report, and encrypt what opens the loaded volume to it."""
+    """Check the next enclave's report, and encrypt what opens the loaded volume to it.
+
+    ``policy`` is what the next enclave is to seal it to.
+    """
 
     existing: Sealed
     successor: Successor
+    policy: SealPolicy
     result: ClassVar[type[object]] = Handover
 
 
@@ -539,7 +553,6 @@ class TakeOver(Call[Resealed]):
     """Check a handover against the loaded header, and seal the volume to this enclave."""
 
     handover: Handover
-    policy: SealPolicy
     result: ClassVar[type[object]] = Resealed
 
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is authenticated beside a secret that crosses the boundary, computed alike on both sides.
 
-Spec: ``spec/boundary.md``, "Sealed passphrases" and "Reports".
+Spec: ``spec/boundary.md``, "Sealed passphrases".
 """
 
 import hashlib
 from typing import Final
 
 from strongroom.boundary import cbor
-from strongroom.boundary.calls import Purpose, Terms
+from strongroom.boundary.calls import Call, Purpose, Sealed, Terms
 from strongroom.boundary.schema import encode_message
 
 INFO_PREFIX: Final = b"strongroom/1 "
@@ -22,6 +22,9 @@ HANDOVER_INFO: Final = INFO_PREFIX + b"handover"
 
 REPORT_DATA_BYTES: Final = 64
 
+BLANK: Final = Sealed(bytes(32), Terms(), bytes(32), bytes(17))
+"""Stands for a passphrase in a call of which only the digest is wanted."""
+
 
 def sealed_info(purpose: Purpose) -> bytes:
     """Return the HPKE ``info`` of a passphrase for one purpose."""
@@ -32,6 +35,26 @@ def sealed_aad(public_key: bytes, terms: Terms) -> bytes:
     """Return the HPKE ``aad`` of a passphrase: the recipient's key, and the terms in CBOR."""
     value, _ = encode_message(terms)
     return public_key + cbor.encode(value)
+
+
+def request_digest(request: Call[object]) -> bytes:
+    """Return what the passphrases of a call are bound to: its name and all fields but themselves.
+
+    Descriptors count as passed or not passed; what they refer to is not bound.
+    """
+    value, _ = encode_message(request)
+    fields = value if isinstance(value, dict) else {}
+    bound = {
+        name: field
+        for name, field in fields.items()
+        if not isinstance(getattr(request, name), Sealed)
+    }
+    return hashlib.sha256(cbor.encode([type(request).__name__, bound])).digest()
+
+
+def changes_digest(changes: tuple[str, ...]) -> bytes:
+    """Return what accepting these changes of a header is bound to."""
+    return hashlib.sha256(cbor.encode([*changes])).digest()
 
 
 def report_data(about: str, subject: bytes) -> bytes:

@@ -11,12 +11,14 @@ from typing import Final
 from strongroom import _core
 from strongroom._core import Secret
 from strongroom.boundary.calls import Terms
+from strongroom.boundary.sealed import changes_digest
 from strongroom.enclave.header_keys import (
     authentication_mark,
     enclave_header_key,
     volume_header_key,
 )
 from strongroom.enclave.inspection import TAMPERED_HINT, Inspected, judge, tampered
+from strongroom.enclave.wording import clipped_all
 from strongroom.errors import HeaderChangedError, HeaderTamperedError, RollbackError
 from strongroom.luks2 import (
     Header,
@@ -39,7 +41,7 @@ def check_terms(inspected: Inspected, terms: Terms) -> None:
         HeaderChangedError: Another program changed it, and that was not accepted.
         RollbackError: It is older than the newest one that the operator has seen.
     """
-    if terms.volume and terms.volume.lower() != inspected.uuid.lower():
+    if terms.volume.lower() != inspected.uuid.lower():
         raise HeaderTamperedError(
             f"the passphrase was meant for the volume {terms.volume}, and this is {inspected.uuid}",
             hint=TAMPERED_HINT,
@@ -123,15 +125,18 @@ def authenticated(
 
 
 def _check_accepted(findings: tuple[str, ...], terms: Terms) -> None:
-    if not terms.accept_header_change:
-        raise HeaderChangedError(
-            f"another program changed the header: {'; '.join(findings)}", hint=_ACCEPT_HINT
-        )
+    if terms.accepted_changes == changes_digest(clipped_all(findings)):
+        return
+    otherwise = "" if terms.accepted_changes is None else ", and not as it was accepted"
+    raise HeaderChangedError(
+        f"another program changed the header{otherwise}: {'; '.join(findings)}", hint=_ACCEPT_HINT
+    )
 
 
 def _check_epoch(token: StrongroomToken | None, terms: Terms) -> None:
     if token is not None and token.epoch < terms.minimum_epoch:
         raise RollbackError(
             f"the header is of epoch {token.epoch}, and epoch {terms.minimum_epoch} was seen here",
-            hint="somebody put an older header back; its old passphrases open it",
+            hint="somebody put an older header back, and its old passphrases open it; if that was "
+            "you, `strongroom header restore --force`",
         )

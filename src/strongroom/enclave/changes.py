@@ -16,13 +16,14 @@ from strongroom.enclave import facts, handover
 from strongroom.enclave.authentication import check_opened, check_terms
 from strongroom.enclave.commit import commit
 from strongroom.enclave.disk import Disk
-from strongroom.enclave.factors import Factor, in_order
+from strongroom.enclave.factors import Factor, in_order, with_passphrase
 from strongroom.enclave.header_keys import volume_header_key
-from strongroom.enclave.inspection import Inspected
+from strongroom.enclave.inspection import Inspected, tampered
 from strongroom.enclave.keyslots import (
     Edit,
     check_removable,
     free_number,
+    is_for_recovery,
     plain_secret,
     recovery_secret,
     sealed_secret,
@@ -30,12 +31,11 @@ from strongroom.enclave.keyslots import (
     with_recovery_mark,
     with_secret,
     without,
-    without_recovery_mark,
 )
 from strongroom.enclave.opening import Opened, Opener, Progress
 from strongroom.enclave.recipients import Recipients, seal_recovery_key
 from strongroom.enclave.sealed_slots import SlotSealer, seal_key_for, sealing_of
-from strongroom.errors import BoundaryError, KeyslotStateError
+from strongroom.errors import BoundaryError, KeyslotStateError, RollbackError
 from strongroom.luks2 import Sealing
 from strongroom.tee.provider import Tee
 
@@ -56,20 +56,28 @@ class LoadedVolume:
     def opened(
         self,
         sealed: calls.Sealed,
-        purpose: calls.Purpose,
+        request: calls.Call[object] | None,
         *,
         only: int | None = None,
         apart_from: int | None = None,
     ) -> Iterator[Opened]:
         """Lend the volume key of the keyslot that a passphrase opens, the header checked with it.
 
+        Args:
+            sealed: The passphrase.
+            request: The change that it is for; ``None`` to unlock the volume.
+            only: As for :meth:`Opener.open`.
+            apart_from: The same.
+
         Raises:
+            KeyslotStateError: The header on the disk is no longer the one that was read.
             StrongroomError: As :func:`check_terms`, :meth:`Opener.open` and :func:`check_opened`.
         """
-        passphrase = self.recipients.open(sealed, purpose)
+        purpose: calls.Purpose = "unlock" if request is None else "existing passphrase"
+        passphrase = self.recipients.open(sealed, purpose, request)
         try:
             # Authentic from here on, as they were sealed with the passphrase.
-            check_terms(self.inspected, sealed.terms)
+            self._check_terms(sealed.terms)
             opener = Opener(self.inspected, self.tee, passphrase, self.progress)
             opened = opener.open(only=only, apart_from=apart_from)
         finally:
@@ -79,6 +87,14 @@ class LoadedVolume:
             yield opened
         finally:
             opened.erase()
+
+    def _check_terms(self, terms: calls.Terms) -> None:
+        try:
+            check_terms(self.inspected, terms)
+        except RollbackError:
+            # Nobody's fault, if what lies there by now is newer than what was read.
+            self.disk.ensure_as_read()
+            raise
 
     def commit(self, edit: Edit, opened: Opened, sealing: Sealing | None = None) -> Inspected:
         """Put an edit on the disk; ``sealing`` when the volume goes to another enclave."""
@@ -116,7 +132,7 @@ def add_keyslot(
         handover.enrolled_token(volume.inspected)
     number = free_number(volume.inspected.header, call.keyslot)
     reply = None
-    with volume.opened(call.existing, "existing passphrase") as opened:
+    with volume.opened(call.existing, call) as opened:
         if call.recovery_key_to is not None:
             edit, reply = _with_recovery(volume.inspected, number, opened, call.recovery_key_to)
         elif call.new is None:
@@ -126,9 +142,9 @@ def add_keyslot(
                 volume,
                 number,
                 opened,
+                call,
                 new=call.new,
-                wanted=call.kdf,
-                factors=in_order(call.factors),
+                factors=with_passphrase(call.factors),
             )
         after = volume.commit(edit, opened)
     return after, _written(after, number, reply)
@@ -139,14 +155,17 @@ def change_keyslot(
 ) -> tuple[Inspected, calls.KeyslotWritten]:
     """Replace the passphrase of the keyslot that the existing one opens, keeping its factors."""
     _check_editable(volume.inspected)
-    with volume.opened(call.existing, "existing passphrase", only=call.keyslot) as opened:
+    with volume.opened(call.existing, call, only=call.keyslot) as opened:
         number = opened.number
+        if is_for_recovery(volume.inspected.header, number):
+            raise KeyslotStateError(
+                f"keyslot {number} is for a recovery key",
+                hint="`strongroom slot add` makes one for a passphrase",
+            )
         sealed = volume.inspected.sealed_slot(number)
         factors = in_order(("passphrase",) if sealed is None else sealed.factors)
-        edit = _with_passphrase(
-            volume, number, opened, new=call.new, wanted=call.kdf, factors=factors
-        )
-        after = volume.commit(without_recovery_mark(edit, number), opened)
+        edit = _with_passphrase(volume, number, opened, call, new=call.new, factors=factors)
+        after = volume.commit(edit, opened)
     return after, _written(after, number, None)
 
 
@@ -154,7 +173,7 @@ def remove_keyslot(volume: LoadedVolume, call: calls.RemoveKeyslot) -> Inspected
     """Remove a keyslot, once another one has been opened."""
     check_removable(volume.inspected.header, call.keyslot)
     _check_editable(volume.inspected)
-    with volume.opened(call.existing, "existing passphrase", apart_from=call.keyslot) as opened:
+    with volume.opened(call.existing, call, apart_from=call.keyslot) as opened:
         return volume.commit(without(unchanged(volume.inspected), call.keyslot), opened)
 
 
@@ -164,16 +183,18 @@ def reseal(volume: LoadedVolume, call: calls.Reseal) -> tuple[Inspected, calls.R
     handover.enrolled_token(inspected)
     if not call.adopt:
         _check_editable(inspected)
-        with volume.opened(call.existing, "existing passphrase") as opened:
+        with volume.opened(call.existing, call) as opened:
             edit, sealing = handover.resealed(inspected, volume.tee, call.policy)
             after = volume.commit(edit, opened, sealing)
         return after, _resealed(after, ())
+    if inspected.state == "tampered":
+        raise tampered(inspected.findings)
     if inspected.state != "unverified":
         raise KeyslotStateError(
             "the enclave that the volume is sealed to is this one, and not lost",
             hint="leave --adopt out",
         )
-    with volume.opened(call.existing, "existing passphrase") as opened:
+    with volume.opened(call.existing, call) as opened:
         edit, lost = unchanged(inspected), tuple(sorted(unchanged(inspected).slots))
         for number in lost:
             edit = without(edit, number)
@@ -190,15 +211,13 @@ def hand_over(volume: LoadedVolume, call: calls.HandOver) -> tuple[Inspected, ca
     """
     token, terms = handover.enrolled_token(volume.inspected), call.existing.terms
     _check_editable(volume.inspected)
-    with volume.opened(call.existing, "existing passphrase") as opened:
+    with volume.opened(call.existing, call) as opened:
         handover.check_successor(volume.tee, token.sealing, call.successor, terms)
         changed = volume.inspected.state == "changed"
         inspected = accept(volume, opened) if changed else volume.inspected
         header_key = volume_header_key(opened.volume_key, inspected.uuid)
         try:
-            return inspected, handover.hand_over(
-                inspected, volume.tee, header_key, successor=call.successor, terms=terms
-            )
+            return inspected, handover.hand_over(inspected, volume.tee, header_key, call)
         finally:
             header_key.erase()
 
@@ -211,11 +230,7 @@ def take_over(
     try:
         with handover.handed_header_key(volume.inspected, transport, call.handover) as header_key:
             edit, sealing = handover.taken_over(
-                volume.inspected,
-                volume.tee,
-                transport,
-                handover=call.handover,
-                policy=call.policy,
+                volume.inspected, volume.tee, transport, call.handover
             )
             after = volume.commit_with(edit, header_key, sealing)
     finally:
@@ -241,12 +256,12 @@ def _with_passphrase(
     volume: LoadedVolume,
     number: int,
     opened: Opened,
+    request: calls.AddKeyslot | calls.ChangeKeyslot,
     *,
     new: calls.Sealed,
-    wanted: calls.KdfParameters,
     factors: tuple[Factor, ...],
 ) -> Edit:
-    passphrase = volume.recipients.open(new, "new passphrase")
+    passphrase, wanted = volume.recipients.open(new, "new passphrase", request), request.kdf
     try:
         if "enclave" not in factors:
             plain = plain_secret(passphrase, wanted)

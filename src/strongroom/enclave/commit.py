@@ -22,6 +22,7 @@ from strongroom.luks2 import (
     Sync,
     WriteAt,
     commit_steps,
+    repair_steps,
     unreferenced_areas,
 )
 from strongroom.tee.provider import Tee
@@ -40,6 +41,9 @@ def commit(
     sealing: Sealing | None = None,
 ) -> Inspected:
     """Write an edit of a header, and return the header as it is now.
+
+    The host holds the header's lock since the header was read, or else
+    :meth:`Disk.ensure_as_read` was called under it: what others wrote since would be undone.
 
     Args:
         edit: What to write.
@@ -69,7 +73,8 @@ def commit(
             )
         finally:
             seal_key.erase()
-    disk.apply((*edit.before, *commit_steps(header)))
+    # A broken copy first: with one of two, the first write of a commit would be to the only one.
+    disk.apply((*repair_steps(before.loaded), *edit.before, *commit_steps(header)))
     scrub(header, disk)
     written = LoadedHeader(header, HeaderCopy.PRIMARY, (), (), canonical=True)
     return inspect(written, edit.material, tee)

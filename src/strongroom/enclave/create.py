@@ -19,7 +19,7 @@ from strongroom._core import Secret
 from strongroom.boundary.calls import CreateVolume, SealedReply
 from strongroom.enclave.authentication import authenticated
 from strongroom.enclave.disk import Disk
-from strongroom.enclave.factors import in_order
+from strongroom.enclave.factors import in_order, with_passphrase
 from strongroom.enclave.header_keys import authentication_mark, volume_header_key
 from strongroom.enclave.inspection import Inspected, inspect
 from strongroom.enclave.keyslots import (
@@ -90,12 +90,13 @@ def create(
         DiskError: Writing failed. The target is then not a LUKS volume.
         FormatError: The recovery key cannot be sealed to the client's key. Nothing was written.
     """
+    with_passphrase(request.factors)
     _check_room(request, disk)
     volume_key = Secret.random(request.key_bits // 8)
     volume_uuid = str(uuid.uuid4())
     header_key = volume_header_key(volume_key, volume_uuid)
     try:
-        blank = _blank_header(request, volume_uuid, volume_key)
+        blank = _blank_header(request, disk, volume_uuid, volume_key)
         progress("deriving the passphrase's key", 0, 0)
         sealed = None
         with _sealer(request, volume_uuid, tee) as sealer:
@@ -130,7 +131,9 @@ def _check_room(request: CreateVolume, disk: Disk) -> None:
         )
 
 
-def _blank_header(request: CreateVolume, volume_uuid: str, volume_key: Secret) -> Header:
+def _blank_header(
+    request: CreateVolume, disk: Disk, volume_uuid: str, volume_key: Secret
+) -> Header:
     is_authenticated = "enclave" in request.factors
     salt = authentication_mark(volume_key) if is_authenticated else os.urandom(_SALT_BYTES)
     value = _core.volume_key_digest(
@@ -157,7 +160,7 @@ def _blank_header(request: CreateVolume, volume_uuid: str, volume_key: Secret) -
         volume_key_bytes=volume_key.length_bytes,
         label=request.label,
         cipher=SEGMENT_CIPHER,
-        detached=request.header is not None,
+        detached=disk.detached,
     )
 
 

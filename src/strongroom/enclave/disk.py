@@ -11,7 +11,13 @@ import os
 from collections.abc import Iterator
 from typing import Final, Self
 
-from strongroom.errors import DiskError, NoPermissionError, NoSpaceError, PlatformError
+from strongroom.errors import (
+    DiskError,
+    KeyslotStateError,
+    NoPermissionError,
+    NoSpaceError,
+    PlatformError,
+)
 from strongroom.luks2 import HEADER_COPY_BYTES, Step, WriteAt
 from strongroom.units import MIB, ByteCount, ByteOffset
 
@@ -78,6 +84,23 @@ class Disk:
     def forget_header(self) -> None:
         """Release the private copy: nothing asks for the header any more."""
         self._private_copy = bytearray()
+
+    def ensure_as_read(self) -> None:
+        """Compare the disk's header with the private copy, which alone is used.
+
+        For headers that were read under a lock which was let go since. An honest host is thereby
+        told; against a hostile one nothing rests on it.
+
+        Raises:
+            KeyslotStateError: They differ, or the private copy was released.
+            DiskError: Reading failed.
+        """
+        known = bytes(self._private_copy[:HEADER_COPY_BYTES])
+        if not known or read_at(self._header_fd, ByteOffset(0), ByteCount(len(known))) != known:
+            raise KeyslotStateError(
+                "the header on the disk has changed since it was read",
+                hint="close the volume if it is open, and begin again",
+            )
 
     def apply(self, steps: tuple[Step, ...]) -> None:
         """Carry out writes and syncs on the header device, in order.

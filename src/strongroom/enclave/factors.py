@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 from strongroom import _core
 from strongroom._core import Secret
-from strongroom.errors import FormatError
+from strongroom.errors import BoundaryError, FormatError
 from strongroom.luks2 import canonical_json
 
 Factor = Literal["enclave", "passphrase", "tpm"]
@@ -47,6 +47,17 @@ class Place:
 def in_order(names: tuple[str, ...]) -> tuple[Factor, ...]:
     """Return the factors that are named, in their order; what is unknown is left out."""
     return tuple(name for name in FACTORS if name in names)
+
+
+def with_passphrase(names: tuple[str, ...]) -> tuple[Factor, ...]:
+    """Return the factors of a keyslot that is made for a passphrase, in their order.
+
+    Raises:
+        BoundaryError: The passphrase is not among them: any would open the keyslot.
+    """
+    if "passphrase" not in names:
+        raise BoundaryError("a keyslot for a passphrase does not need the passphrase")
+    return in_order(names)
 
 
 def policy_digest(factors: tuple[Factor, ...]) -> bytes:

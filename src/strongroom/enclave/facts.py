@@ -8,13 +8,13 @@ from strongroom.enclave import kdf
 from strongroom.enclave.create import RECOVERY_KEYSLOT, NewVolume
 from strongroom.enclave.disk import Disk
 from strongroom.enclave.inspection import Inspected
+from strongroom.enclave.wording import clipped, clipped_all
 from strongroom.luks2 import Argon2, Header, Sealing
 from strongroom.luks2.limits import STRONGROOM_TOKEN
 from strongroom.tee.identity import Identity
 from strongroom.units import ByteCount
 
 _PRIORITIES = ("ignore", "normal", "prefer")
-_MAX_NOTICES = 64
 
 
 def disk_facts(inspected: Inspected, disk: Disk, notices: tuple[str, ...]) -> calls.DiskFacts:
@@ -32,11 +32,12 @@ def disk_facts(inspected: Inspected, disk: Disk, notices: tuple[str, ...]) -> ca
         sequence_number=header.binary.seqid,
         discard_allowed="allow-discards" in header.flags,
         keyslots=tuple(keyslot(inspected, number) for number in sorted(header.keyslots)),
-        notices=_texts(notices),
+        notices=clipped_all(notices),
         authentication=inspected.state,
         enrolment=None if token is None else enrolment(token.sealing),
         epoch=0 if token is None else token.epoch,
-        changes=_texts(inspected.findings),
+        changes=clipped_all(inspected.findings),
+        acceptable=clipped_all(inspected.acceptable),
     )
 
 
@@ -68,7 +69,7 @@ def keyslot(inspected: Inspected, number: int) -> calls.Keyslot:
     argon2 = derived if isinstance(derived, Argon2) else None
     return calls.Keyslot(
         number=number,
-        kind=_clipped(kind),
+        kind=clipped(kind),
         priority=_PRIORITIES[slot.priority],  # type: ignore[arg-type]  # a value of the Literal
         kdf=kdf.name_of(derived),
         kdf_hash="" if isinstance(derived, Argon2) else derived.hash_name,
@@ -119,11 +120,3 @@ def _kind(header: Header, number: int) -> str:
         if number in token.keyslots and token.kind != STRONGROOM_TOKEN:
             return "recovery" if token.kind == "systemd-recovery" else token.kind
     return "passphrase"
-
-
-def _texts(texts: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(_clipped(text) for text in texts[:_MAX_NOTICES])
-
-
-def _clipped(text: str) -> str:
-    return text.encode(errors="replace")[: calls.MAX_TEXT_BYTES].decode(errors="ignore")

@@ -14,7 +14,14 @@ from typing import Final
 
 from strongroom import _core
 from strongroom._core import HpkeReceiver, Secret
-from strongroom.boundary.calls import Handover, HandoverSlot, SealPolicy, Successor, Terms
+from strongroom.boundary.calls import (
+    HandOver,
+    Handover,
+    HandoverSlot,
+    SealPolicy,
+    Successor,
+    Terms,
+)
 from strongroom.boundary.sealed import HANDOVER_INFO, report_data
 from strongroom.enclave.factors import in_order
 from strongroom.enclave.inspection import Inspected, judge, tampered
@@ -108,40 +115,38 @@ def _check_named(sealing: Sealing, following: Identity, terms: Terms) -> None:
         )
 
 
-def hand_over(
-    inspected: Inspected, tee: Tee, header_key: Secret, *, successor: Successor, terms: Terms
-) -> Handover:
-    """Encrypt to the next enclave what it needs to seal the volume to itself.
+def hand_over(inspected: Inspected, tee: Tee, header_key: Secret, request: HandOver) -> Handover:
+    """Encrypt to the next enclave, which was checked, what it needs to seal the volume to itself.
 
     Raises:
-        IdentityError: As for :func:`check_successor`, which this calls first.
         FormatError: The next enclave's key is no X25519 point.
     """
-    token = enrolled_token(inspected)
-    check_successor(tee, token.sealing, successor, terms)
+    token, successor, policy = enrolled_token(inspected), request.successor, request.policy
     transport = Secret.random(_TRANSPORT_KEY_BYTES)
     try:
         encapsulated_key, ciphertext = transport.seal_to(
             successor.public_key, info=HANDOVER_INFO, aad=successor.public_key
         )
-        sealed_key = _core.seal_secret(header_key, transport, aad=_associated(inspected, token))
+        sealed_key = _core.seal_secret(
+            header_key, transport, aad=_associated(inspected, token, policy)
+        )
         slots = [
             HandoverSlot(
                 keyslot=number,
                 share=_core.seal_secret(
-                    secret, transport, aad=_associated(inspected, token, number)
+                    secret, transport, aad=_associated(inspected, token, policy, number)
                 ),
                 parameters=_core.seal_parameters(
                     canonical_json(kdf_json(kdf)),
                     transport,
-                    aad=_associated(inspected, token, number),
+                    aad=_associated(inspected, token, policy, number),
                 ),
             )
             for number, secret, kdf in _unsealed(inspected, token, tee)
         ]
     finally:
         transport.erase()
-    return Handover(encapsulated_key, ciphertext, sealed_key, tuple(slots))
+    return Handover(encapsulated_key, ciphertext, policy, sealed_key, tuple(slots))
 
 
 def open_handover(receiver: HpkeReceiver, handover: Handover) -> Secret:
@@ -174,7 +179,8 @@ def handed_header_key(
         HeaderTamperedError: The header is not the one that was handed over.
     """
     token = enrolled_token(inspected)
-    key = _core.unseal_secret(handover.header_key, transport, aad=_associated(inspected, token))
+    aad = _associated(inspected, token, handover.policy)
+    key = _core.unseal_secret(handover.header_key, transport, aad=aad)
     try:
         message = volume_authenticated_bytes(inspected.uuid, token)
         if not _core.hmac_sha256_matches(key, message, token.volume_code):
@@ -188,7 +194,7 @@ def handed_header_key(
 
 
 def taken_over(
-    inspected: Inspected, tee: Tee, transport: Secret, *, handover: Handover, policy: SealPolicy
+    inspected: Inspected, tee: Tee, transport: Secret, handover: Handover
 ) -> tuple[Edit, Sealing]:
     """Return the header with what was handed over sealed to this enclave.
 
@@ -200,11 +206,11 @@ def taken_over(
     handed = {slot.keyslot: slot for slot in handover.slots}
     if handed.keys() != set(token.keyslots) or len(handed) != len(handover.slots):
         raise BoundaryError("a handover is not of the keyslots that are sealed")
-    sealing = sealing_of(tee, policy, inspected.uuid)
+    sealing = sealing_of(tee, handover.policy, inspected.uuid)
 
     def secrets() -> Iterator[tuple[int, Secret, Pbkdf2 | Argon2]]:
         for number, slot in sorted(handed.items()):
-            aad = _associated(inspected, token, number)
+            aad = _associated(inspected, token, handover.policy, number)
             kdf = parse_kdf_text(_core.unseal_parameters(slot.parameters, transport, aad=aad))
             secret = _core.unseal_secret(slot.share, transport, aad=aad)
             try:
@@ -260,10 +266,13 @@ def _unsealed(
         seal_key.erase()
 
 
-def _associated(inspected: Inspected, token: StrongroomToken, keyslot: int | None = None) -> bytes:
+def _associated(
+    inspected: Inspected, token: StrongroomToken, policy: SealPolicy, keyslot: int | None = None
+) -> bytes:
     bound: dict[str, JsonValue] = {
         "epoch": token.epoch,
         "keyslot": keyslot,
+        "policy": policy,
         "uuid": inspected.uuid,
     }
     return canonical_json(bound)

@@ -51,6 +51,8 @@ class Inspected:
         token: The ``strongroom`` token, if it has one.
         state: As :data:`strongroom.boundary.calls.Authentication` says.
         findings: What was changed, or why nothing can be said, in words.
+        acceptable: What another program seems to have changed. Where this enclave can say nothing,
+            it is what the token says, which the volume key has yet to prove.
         obstacle: Why this enclave cannot use the keyslots that are sealed.
         kdfs: What the passphrase of each keyslot goes through first, as far as this enclave knows.
     """
@@ -62,6 +64,7 @@ class Inspected:
     findings: tuple[str, ...]
     obstacle: StrongroomError | None
     kdfs: Mapping[int, Pbkdf2 | Argon2]
+    acceptable: tuple[str, ...] = ()
 
     @property
     def header(self) -> Header:
@@ -106,7 +109,11 @@ def inspect(loaded: LoadedHeader, material: Mapping[int, bytes], tee: Tee) -> In
         seal_key = seal_key_for(tee, token.sealing, header.binary.uuid)
     except (EnclaveFactorError, SecurityVersionError) as err:
         known = {number: kdf for number, kdf in plain.items() if number not in token.slots}
-        return Inspected(loaded, material, token, "unverified", (err.message,), err, known)
+        state, findings = judge(loaded, material, token)
+        acceptable = findings if state == "changed" else ()
+        return Inspected(
+            loaded, material, token, "unverified", (err.message,), err, known, acceptable
+        )
     try:
         return _inspect_own(loaded, material, token, seal_key=seal_key, plain=plain)
     finally:
@@ -161,7 +168,8 @@ def _inspect_own(
         number: unseal_kdf(seal_key, token.sealing, Place(uuid, number), slot)
         for number, slot in token.slots.items()
     }
-    return Inspected(loaded, material, token, state, findings, None, {**plain, **sealed})
+    kdfs = {**plain, **sealed}
+    return Inspected(loaded, material, token, state, findings, None, kdfs, findings)
 
 
 def _tampered(

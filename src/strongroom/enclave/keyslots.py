@@ -34,7 +34,6 @@ from strongroom.luks2 import (
     with_keyslot,
     with_token,
     without_keyslot,
-    without_token,
 )
 from strongroom.luks2.limits import CIPHER_KEY_BYTES
 from strongroom.units import ByteCount
@@ -141,13 +140,12 @@ def with_recovery_mark(edit: Edit, number: int) -> Edit:
     return replace(edit, header=with_token(edit.header, recovery_token(number)))
 
 
-def without_recovery_mark(edit: Edit, number: int) -> Edit:
-    """Return the edit without that token: the keyslot opens with a passphrase from now on."""
-    header = edit.header
-    for token_number, token in edit.header.tokens.items():
-        if token.kind == "systemd-recovery" and token.keyslots == (number,):
-            header = without_token(header, token_number)
-    return replace(edit, header=header)
+def is_for_recovery(header: Header, number: int) -> bool:
+    """Tell whether a keyslot is marked as one for a recovery key."""
+    return any(
+        token.kind == "systemd-recovery" and number in token.keyslots
+        for token in header.tokens.values()
+    )
 
 
 def without(edit: Edit, number: int) -> Edit:

@@ -62,7 +62,7 @@ class Opener:
             WrongPassphraseError: No keyslot opens.
             EnclaveFactorError: The same, and this enclave cannot use those that are sealed.
             SecurityVersionError: The same, for its security version.
-            KeyslotStateError: ``only`` does not exist.
+            KeyslotStateError: ``only`` does not exist, or holds another key.
             UnavailableError: A keyslot needs a factor that is not built yet.
         """
         candidates = [number for number in self._in_order(only) if number != apart_from]
@@ -91,6 +91,8 @@ class Opener:
             raise KeyslotStateError(
                 f"there is no keyslot {only}", hint="see `strongroom slot list`"
             )
+        if header.is_unbound(only):
+            raise KeyslotStateError(f"keyslot {only} does not hold the key of this volume")
         return [only]
 
     def _try(self, number: int, sealed: SealedSlot | None) -> Secret | None:

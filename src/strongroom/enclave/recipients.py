@@ -9,8 +9,14 @@ from collections import OrderedDict
 from typing import Final
 
 from strongroom._core import HpkeReceiver, Secret
-from strongroom.boundary.calls import Purpose, Recipient, Sealed, SealedReply
-from strongroom.boundary.sealed import RECOVERY_INFO, report_data, sealed_aad, sealed_info
+from strongroom.boundary.calls import Call, Purpose, Recipient, Sealed, SealedReply
+from strongroom.boundary.sealed import (
+    RECOVERY_INFO,
+    report_data,
+    request_digest,
+    sealed_aad,
+    sealed_info,
+)
 from strongroom.errors import BoundaryError, FormatError
 from strongroom.tee.provider import Tee
 
@@ -39,12 +45,18 @@ class Recipients:
             oldest.erase()
         return Recipient(receiver.public_key, report)
 
-    def open(self, sealed: Sealed, purpose: Purpose) -> Secret:
+    def open(self, sealed: Sealed, purpose: Purpose, request: Call[object] | None = None) -> Secret:
         """Open a sealed passphrase; its key is gone afterwards.
 
+        Args:
+            sealed: The passphrase.
+            purpose: What it is used for.
+            request: The call that came with it; ``None`` for ``Unlock``, which changes nothing but
+                what its terms allow.
+
         Raises:
-            BoundaryError: It was sealed to no waiting key, for another purpose, or it or its terms
-                were changed.
+            BoundaryError: It was sealed to no waiting key, for another purpose or call, or it or
+                its terms were changed.
         """
         made_for, receiver = self._pending.pop(sealed.public_key, (None, None))
         if receiver is None:
@@ -52,6 +64,11 @@ class Recipients:
         try:
             if made_for != purpose:
                 raise BoundaryError(f"a passphrase for {made_for} was used for {purpose}")
+            # Compared before it is opened: that the terms are the operator's is checked by opening.
+            if sealed.terms.request != (None if request is None else request_digest(request)):
+                raise BoundaryError(
+                    "a passphrase was used for another request than it was meant for"
+                )
             return receiver.open(
                 sealed.encapsulated_key,
                 sealed.ciphertext,

@@ -16,7 +16,7 @@ never makes one.
 import json
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from strongroom import __version__, _core
@@ -179,6 +179,7 @@ class Session:
             notices = list(loaded.notices)
             if loaded.broken and not call.read_only and inspected.state in {"absent", "verified"}:
                 disk.apply(repair_steps(loaded))
+                inspected = replace(inspected, loaded=replace(loaded, broken=()))
                 notices.append(_REPAIRED)
             known = facts.disk_facts(inspected, disk, tuple(notices))
         except BaseException:
@@ -189,7 +190,7 @@ class Session:
 
     def _create(self, call: calls.CreateVolume) -> calls.Created:
         self._require_fresh()
-        passphrase = self._recipients.open(call.passphrase, "format")
+        passphrase = self._recipients.open(call.passphrase, "format", call)
         with self._disk_of(call.image, call.header) as disk:
             try:
                 made = create.create(call, disk, passphrase, tee=self._tee, progress=self._progress)
@@ -204,7 +205,7 @@ class Session:
             raise UnsupportedCipherError(
                 f"{segment.cipher} is supported for reading only", hint="open it with --read-only"
             )
-        with loaded.opened(call.passphrase, "unlock") as opened:
+        with loaded.opened(call.passphrase, None) as opened:
             notices = self._settle_changes(loaded, opened)
             inspected = self._loaded().inspected
             self._volume = _volume(loaded, opened, discard=call.discard)
@@ -218,6 +219,8 @@ class Session:
             return ()
         if loaded.disk.read_only:
             return (_ACCEPTED_ONCE,)
+        # The passphrase may have come long after the header was read.
+        loaded.disk.ensure_as_read()
         self._inspected = changes.accept(loaded, opened)
         return (_ACCEPTED,)
 

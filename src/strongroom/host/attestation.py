@@ -26,7 +26,7 @@ from strongroom.host import known_enclaves
 from strongroom.host.known_enclaves import KnownEnclave
 from strongroom.host.state import state_directory
 from strongroom.tee import verify_report
-from strongroom.tee.identity import IDENTIFIER_BYTES, Identity
+from strongroom.tee.identity import IDENTIFIER_BYTES, Identity, SealPolicy
 
 Fact: TypeAlias = str | int | bool
 
@@ -57,7 +57,7 @@ def check(
 ) -> Attested:
     """Check an enclave's report, what it is about, and that the enclave is the known one.
 
-    Without ``known`` every enclave of this TEE passes, and a notice says so. A later security
+    Without ``known`` every enclave of this TEE passes. A later security
     version passes, and so does one that can no longer be debugged. That a report cannot be vouched
     for on this machine does not make it fail: see ``genuine``.
 
@@ -84,9 +84,45 @@ def check(
         )
     if known is not None:
         _check_known(identity, known)
-    return Attested(
-        identity, verified.genuine, tuple(_notices(identity, known, genuine=verified.genuine))
+    notices = tuple(_notices(identity, genuine=verified.genuine))
+    return Attested(identity, verified.genuine, notices)
+
+
+def first_use(identity: Identity) -> str:
+    """Return what an operator is told where nothing is known of a volume yet."""
+    signer = identity.signer.hex()[:_SHORT_DIGITS]
+    return (
+        f"first use of this volume here: trusting enclave signer {signer}...,"
+        f" which {known_enclaves.path()} remembers once it opens"
     )
+
+
+def check_enrolment(enrolled: Identity, policy: SealPolicy, running: Identity | None) -> None:
+    """Check what the host says that a volume is sealed to against the enclave that unseals it.
+
+    Args:
+        enrolled: What the volume is said to be sealed to.
+        policy: How.
+        running: The enclave whose report was checked, which is said to be that enclave, or the
+            next one of it; ``None`` where no passphrase was asked for.
+
+    Raises:
+        IdentityError: It cannot be.
+    """
+    if running is None:
+        return
+    same = (
+        (enrolled.tee, enrolled.product_id, enrolled.signer)
+        == (running.tee, running.product_id, running.signer)
+        and enrolled.security_version <= running.security_version
+        and (policy == "signer" or enrolled.measurement == running.measurement)
+    )
+    if not same:
+        raise IdentityError(
+            "the host says that the volume is sealed to an enclave that is not the one which opened"
+            " it",
+            hint="nothing was remembered; do not trust this host",
+        )
 
 
 def from_boundary(identity: calls.EnclaveIdentity) -> Identity:
@@ -199,13 +235,7 @@ def _check_known(identity: Identity, known: KnownEnclave) -> None:
         )
 
 
-def _notices(identity: Identity, known: KnownEnclave | None, *, genuine: bool) -> Iterator[str]:
-    if known is None:
-        signer = identity.signer.hex()[:_SHORT_DIGITS]
-        yield (
-            f"first use of this volume here: trusting enclave signer {signer}...,"
-            f" which {known_enclaves.path()} remembers once it opens"
-        )
+def _notices(identity: Identity, *, genuine: bool) -> Iterator[str]:
     if identity.debug:
         yield "the enclave can be debugged: whoever debugs it reads its keys"
     if not genuine:

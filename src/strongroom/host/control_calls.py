@@ -16,9 +16,10 @@ from strongroom.boundary.calls import (
     Recipient,
     ReportProgress,
     Sealed,
+    Text,
     Uuid,
 )
-from strongroom.boundary.schema import Size
+from strongroom.boundary.schema import Items, Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Waiting:
     tee: Name
     authentication: Authentication
     enrolment: Enrolment | None
+    acceptable: Annotated[tuple[Text, ...], Items(64)]
 
 
 @dataclass(frozen=True, slots=True)

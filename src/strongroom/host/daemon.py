@@ -6,6 +6,7 @@ It stands beside one enclave and owns what is not secret. ``serve`` runs it in t
 """
 
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -76,12 +77,15 @@ def _start(request: OpenRequest, owned: Claim, image_fd: int, header_fd: int | N
     with owned.directory.log.open("ab", buffering=0) as log:
         enclave = launch(relay, log, tee=request.tee, transport=request.transport, disk=disk)
     try:
-        locked_fd = image_fd if header_fd is None else header_fd
-        locked_path = request.image.header or request.image.path
-        with target.HeaderLock(locked_fd, path=locked_path):
+        lock = functools.partial(
+            target.HeaderLock,
+            image_fd if header_fd is None else header_fd,
+            path=request.image.header or request.image.path,
+        )
+        with lock():
             files = enclave.files(image_fd, header_fd)
             facts = enclave.call(calls.LoadDisk(*files, read_only=request.read_only))
-        service = relay.service = Service(request, owned, enclave, facts)
+        service = relay.service = Service(request, owned, enclave, facts, header_lock=lock)
     except BaseException:
         enclave.end()
         raise

@@ -11,9 +11,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from strongroom.boundary import calls
+from strongroom.boundary.sealed import BLANK
 from strongroom.errors import UsageError
 from strongroom.host import known_enclaves, runtime, target
 from strongroom.host.contracts import (
@@ -35,6 +36,8 @@ from strongroom.host.trust import VolumeTrust, own_enrolment
 from strongroom.units import MIB, ByteCount
 
 JsonValue: TypeAlias = "str | int | bool | list[JsonValue] | dict[str, JsonValue] | None"
+
+KeyslotOrder = TypeVar("KeyslotOrder", calls.AddKeyslot, calls.ChangeKeyslot)
 
 DETACHED_HEADER_BYTES: Final = ByteCount(16 * MIB)
 
@@ -64,24 +67,23 @@ def format_volume(
         image, header = enclave.files(*files)
         trust = VolumeTrust("", how, report)
         recipient = enclave.call(calls.NewRecipient("format"))
-        sealed = trust.sealed(recipient, "format", passphrase, "New passphrase: ")
         recovery = None
         if request.recovery_fd is not None:
             recovery = RecoveryKeyReceiver(request.recovery_fd)
-        created = enclave.call(
-            calls.CreateVolume(
-                image=image,
-                header=header,
-                label=request.label,
-                sector_size_bytes=request.sector_size_bytes,
-                key_bits=request.key_bits,
-                factors=_factors(request.factors),
-                seal_policy=request.seal_policy,
-                kdf=_kdf(request.kdf),
-                passphrase=sealed,
-                recovery_key_to=None if recovery is None else recovery.public_key,
-            )
+        order = calls.CreateVolume(
+            image=image,
+            header=header,
+            label=request.label,
+            sector_size_bytes=request.sector_size_bytes,
+            key_bits=request.key_bits,
+            factors=_factors(request.factors),
+            seal_policy=request.seal_policy,
+            kdf=_kdf(request.kdf),
+            passphrase=BLANK,
+            recovery_key_to=None if recovery is None else recovery.public_key,
         )
+        sealed = trust.sealed(recipient, "format", passphrase, "New passphrase: ", request=order)
+        created = enclave.call(replace(order, passphrase=sealed))
         # A volume whose recovery key was lost on the way must not appear.
         if recovery is not None and created.recovery_key is not None:
             recovery.deliver(created.recovery_key)
@@ -146,18 +148,16 @@ def add_keyslot(  # noqa: PLR0913 - one argument for each thing that is asked fo
     recovery = None if recovery_fd is None else RecoveryKeyReceiver(recovery_fd)
     with loaded_image(image, how, report, read_only=False) as loaded:
         own = ("passphrase",) if loaded.facts.enrolment is None else ("enclave", "passphrase")
-        written = loaded.enclave.call(
-            calls.AddKeyslot(
-                existing=loaded.sealed(existing, "Existing passphrase: ", "existing passphrase"),
-                new=None
-                if recovery is not None or new is None
-                else loaded.sealed(new, "New passphrase: ", "new passphrase"),
-                factors=_factors(own if factors is None else factors),
-                kdf=_kdf(kdf),
-                keyslot=keyslot,
-                recovery_key_to=None if recovery is None else recovery.public_key,
-            )
+        added = new if recovery is None else None
+        order = calls.AddKeyslot(
+            existing=BLANK,
+            new=None if added is None else BLANK,
+            factors=_factors(own if factors is None else factors),
+            kdf=_kdf(kdf),
+            keyslot=keyslot,
+            recovery_key_to=None if recovery is None else recovery.public_key,
         )
+        written = loaded.enclave.call(loaded.with_passphrases(order, existing, added))
         loaded.remember(written.epoch)
     if recovery is not None and written.recovery_key is not None:
         recovery.deliver(written.recovery_key)
@@ -181,14 +181,8 @@ def change_keyslot(
     """
     runtime.sweep()
     with loaded_image(image, how, report, read_only=False) as loaded:
-        written = loaded.enclave.call(
-            calls.ChangeKeyslot(
-                existing=loaded.sealed(existing, "Existing passphrase: ", "existing passphrase"),
-                new=loaded.sealed(new, "New passphrase: ", "new passphrase"),
-                kdf=_kdf(kdf),
-                keyslot=keyslot,
-            )
-        )
+        order = calls.ChangeKeyslot(BLANK, BLANK, _kdf(kdf), keyslot)
+        written = loaded.enclave.call(loaded.with_passphrases(order, existing, new))
         loaded.remember(written.epoch)
     return _keyslot_result(written.keyslot)
 
@@ -209,10 +203,9 @@ def remove_keyslot(
     """
     runtime.sweep()
     with loaded_image(image, how, report, read_only=False) as loaded:
-        sealed = loaded.sealed(
-            existing, "Passphrase of a keyslot that stays: ", "existing passphrase"
-        )
-        written = loaded.enclave.call(calls.RemoveKeyslot(sealed, keyslot))
+        order = calls.RemoveKeyslot(BLANK, keyslot)
+        sealed = loaded.sealed(existing, "Passphrase of a keyslot that stays: ", order)
+        written = loaded.enclave.call(replace(order, existing=sealed))
         loaded.remember(written.epoch)
 
 
@@ -283,13 +276,29 @@ class LoadedImage:
         self,
         source: PassphraseSource,
         prompt: str,
-        purpose: calls.Purpose,
+        order: calls.Call[object],
         *,
+        purpose: calls.Purpose = "existing passphrase",
         next_enclave: bytes | None = None,
     ) -> calls.Sealed:
-        """Check the enclave, ask for a passphrase, and seal it to the enclave."""
+        """Check the enclave, ask for a passphrase, and seal it to the enclave, for one call only.
+
+        In ``order`` all passphrases are :data:`strongroom.boundary.sealed.BLANK`.
+        """
         recipient = self.enclave.call(calls.NewRecipient(purpose))
-        return self.trust.sealed(recipient, purpose, source, prompt, next_enclave=next_enclave)
+        return self.trust.sealed(
+            recipient, purpose, source, prompt, request=order, next_enclave=next_enclave
+        )
+
+    def with_passphrases(
+        self, order: KeyslotOrder, existing: PassphraseSource, new: PassphraseSource | None
+    ) -> KeyslotOrder:
+        """Return a call with its passphrases, asked for one after the other."""
+        opening = self.sealed(existing, "Existing passphrase: ", order)
+        if new is None:
+            return replace(order, existing=opening)
+        following = self.sealed(new, "New passphrase: ", order, purpose="new passphrase")
+        return replace(order, existing=opening, new=following)
 
     def remember(self, epoch: int) -> None:
         """Write down that the volume's header is of this epoch from now on."""
@@ -319,7 +328,8 @@ def loaded_image(
         facts = enclave.call(calls.LoadDisk(*files, read_only=read_only))
         for notice in facts.notices:
             report.notice(notice)
-        yield LoadedImage(enclave, facts, VolumeTrust(facts.uuid, how, report))
+        trust = VolumeTrust(facts.uuid, how, report, changes=facts.acceptable)
+        yield LoadedImage(enclave, facts, trust)
 
 
 def open_files(

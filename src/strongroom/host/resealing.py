@@ -2,9 +2,11 @@
 """Moving a volume from one enclave to the next, while the old one still runs."""
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 from strongroom.boundary import calls
+from strongroom.boundary.sealed import BLANK
 from strongroom.errors import KeyslotStateError
 from strongroom.host import attestation, runtime, target
 from strongroom.host.contracts import (
@@ -64,8 +66,9 @@ def reseal(
             )
         wanted = before.policy if policy is None else policy
         if successor is None:
-            sealed = loaded.sealed(passphrase, _PROMPT, "existing passphrase")
-            resealed = loaded.enclave.call(calls.Reseal(sealed, wanted, adopt))
+            order = calls.Reseal(BLANK, wanted, adopt)
+            sealed = loaded.sealed(passphrase, _PROMPT, order)
+            resealed = loaded.enclave.call(replace(order, existing=sealed))
         else:
             resealed = _hand_over(
                 image, loaded, passphrase, report, how=how, policy=wanted, successor=successor
@@ -104,13 +107,14 @@ def _hand_over(
         attested = attestation.check(
             offered.report, "handover", offered.public_key, tee=how.tee, known=None
         )
-        sealed = loaded.sealed(
-            passphrase,
-            _PROMPT,
-            "existing passphrase",
-            next_enclave=attested.identity.measurement,
+        following_measurement = attested.identity.measurement
+        report.notice(
+            f"the next enclave: signer {attested.identity.signer.hex()}, measurement "
+            f"{following_measurement.hex()}, security version {attested.identity.security_version}"
         )
-        handover = loaded.enclave.call(calls.HandOver(sealed, offered))
+        order = calls.HandOver(BLANK, offered, policy)
+        sealed = loaded.sealed(passphrase, _PROMPT, order, next_enclave=following_measurement)
+        handover = loaded.enclave.call(replace(order, existing=sealed))
         # The header's lock is held around both, so this is the header that was handed over.
         following.call(calls.LoadDisk(image_fd, header_fd, read_only=False))
-        return following.call(calls.TakeOver(handover, policy))
+        return following.call(calls.TakeOver(handover))

@@ -53,7 +53,10 @@ class Service:
         owned: Claim,
         enclave: EnclaveProcess,
         facts: calls.DiskFacts,
+        *,
+        header_lock: Callable[[], contextlib.AbstractContextManager[object]],
     ) -> None:
+        self._header_lock = header_lock
         self._directory = owned.directory
         self._enclave = enclave
         self._volume = OpenVolume(
@@ -137,13 +140,16 @@ class Service:
             tee=self._volume.description.identity.tee,
             authentication=facts.authentication,
             enrolment=facts.enrolment,
+            acceptable=facts.acceptable,
         )
 
     def _unlock(self, passphrase: calls.Sealed) -> OpenResult:
         if self.is_open:
             raise AlreadyOpenError(f"the volume {self._name} has its key already")
         request, facts = self._volume.request, self._volume.facts
-        unlocked = self._enclave.call(calls.Unlock(passphrase, request.discard))
+        # What was accepted is written to the header.
+        with self._header_lock():
+            unlocked = self._enclave.call(calls.Unlock(passphrase, request.discard))
         if self._was_let_go():
             self._ended = True
             raise CancelledError("the command that opened the volume has ended")

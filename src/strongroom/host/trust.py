@@ -8,7 +8,8 @@ what is known of the volume, and remembers what was seen once it has opened.
 from typing import TYPE_CHECKING
 
 from strongroom.boundary import calls
-from strongroom.boundary.calls import Purpose, Recipient, Sealed, Terms
+from strongroom.boundary.calls import Call, Purpose, Recipient, Sealed, Terms
+from strongroom.boundary.sealed import changes_digest, request_digest
 from strongroom.host import attestation, known_enclaves
 from strongroom.host.attestation import from_boundary
 from strongroom.host.contracts import PassphraseSource, Reporter, Unlocking
@@ -22,19 +23,26 @@ if TYPE_CHECKING:
 class VolumeTrust:
     """What is known of one volume and its enclave, for the length of one command."""
 
-    def __init__(self, volume: str, how: Unlocking, report: Reporter) -> None:
+    def __init__(
+        self, volume: str, how: Unlocking, report: Reporter, *, changes: tuple[str, ...] = ()
+    ) -> None:
         """Look a volume up.
 
         Args:
             volume: Its UUID, or an empty string for one that is not made yet.
             how: The provider that is expected, and what the operator agrees to.
             report: Where is said what the operator should know of an enclave.
+            changes: What another program is said to have changed in the header. If that is to be
+                accepted, it is shown, and exactly that is accepted.
 
         Raises:
             TeeError: What is known of the volume cannot be read.
         """
         self._volume = volume
         self._how = how
+        self._accepted = changes if how.accept_header_change else ()
+        if self._accepted:
+            report.notice(f"accepting what changed in the header: {'; '.join(self._accepted)}")
         self._report = report
         self._known = known_enclaves.find(volume) if volume else None
         self._running: Identity | None = None
@@ -46,9 +54,19 @@ class VolumeTrust:
         source: PassphraseSource,
         prompt: str,
         *,
+        request: Call[object] | None = None,
         next_enclave: bytes | None = None,
     ) -> Sealed:
         """Check who asks, only then ask for a passphrase, and seal it.
+
+        Args:
+            recipient: The key to seal it to.
+            purpose: What for.
+            source: Where it comes from.
+            prompt: What a person is asked.
+            request: The call that it goes with, with :data:`strongroom.boundary.sealed.BLANK` for
+                its passphrases; ``None`` for ``Unlock``.
+            next_enclave: The measurement of the enclave that the volume may be handed over to.
 
         Raises:
             IdentityError: The enclave is not the one that the volume was enrolled with.
@@ -57,7 +75,13 @@ class VolumeTrust:
         """
         self.check(recipient, purpose)
         secret = source.read(prompt, confirm=purpose in {"new passphrase", "format"})
-        return seal(secret, recipient.public_key, purpose, self._terms(next_enclave))
+        terms = self._terms(request, next_enclave)
+        return seal(secret, recipient.public_key, purpose, terms)
+
+    @property
+    def volume(self) -> str:
+        """The volume's UUID, or an empty string for one that is not made yet."""
+        return self._volume
 
     def check(self, recipient: Recipient, purpose: Purpose) -> None:
         """Check an enclave's report over a key of its own, and say once what is odd about it."""
@@ -68,7 +92,9 @@ class VolumeTrust:
             tee=self._how.tee,
             known=self._known,
         )
-        if self._running is None and self._volume:
+        if self._running is None:
+            if self._known is None and self._volume:
+                self._report.notice(attestation.first_use(attested.identity))
             for notice in attested.notices:
                 self._report.notice(notice)
         self._running = attested.identity
@@ -93,11 +119,14 @@ class VolumeTrust:
             exactly: The volume was changed on purpose: an older epoch is right too.
 
         Raises:
+            IdentityError: The volume is said to be sealed to this enclave, and is not.
             NoPermissionError: The state directory cannot be written.
         """
         policy: SealPolicy = "signer"
-        if enrolment is not None:
+        if enrolment is not None and (exactly or self._known is None):
             policy, identity = enrolment.policy, from_boundary(enrolment.identity)
+            if not exactly:
+                attestation.check_enrolment(identity, policy, self._running)
         elif self._known is not None:
             policy, identity = self._known.policy, self._known.identity
         elif self._running is not None:
@@ -114,14 +143,15 @@ class VolumeTrust:
         )
         (known_enclaves.replace if exactly else known_enclaves.remember)(seen)
 
-    def _terms(self, next_enclave: bytes | None) -> Terms:
+    def _terms(self, request: Call[object] | None, next_enclave: bytes | None) -> Terms:
         known = self._known
         return Terms(
             volume=self._volume,
             authenticated=known is not None and known.authenticated,
             minimum_epoch=0 if known is None else known.epoch,
-            accept_header_change=self._how.accept_header_change,
+            accepted_changes=changes_digest(self._accepted) if self._accepted else None,
             next_enclave=next_enclave,
+            request=None if request is None else request_digest(request),
         )
 
 

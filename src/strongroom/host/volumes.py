@@ -8,6 +8,7 @@ processes that died, so that no command meets the traces of a crash.
 
 import json
 import os
+import re
 import subprocess
 import time
 from typing import Final
@@ -15,6 +16,8 @@ from typing import Final
 from strongroom.errors import (
     EmptyPassphraseError,
     EnclaveGoneError,
+    IdentityError,
+    ReportError,
     SecretError,
     WrongPassphraseError,
 )
@@ -71,6 +74,7 @@ __all__ = [
     "status",
 ]
 
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _GONE_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.01
 
@@ -218,9 +222,12 @@ def _set_key(
     directory: VolumeDirectory, passphrase: PassphraseSource, how: Unlocking, report: Reporter
 ) -> OpenResult:
     attempts = passphrase.attempts
+    trust: VolumeTrust | None = None
     for attempt in range(1, attempts + 1):
+        waiting = control.ask(directory, control_calls.AskRecipient(), report)
+        trust = _trust_in(waiting, how, report, before=trust)
         try:
-            return _set_key_once(directory, passphrase, how, report)
+            return _set_key_once(directory, waiting, passphrase, trust=trust, report=report)
         except (WrongPassphraseError, EmptyPassphraseError) as err:
             if attempt == attempts:
                 raise
@@ -228,11 +235,35 @@ def _set_key(
     raise SecretError("no passphrase was tried")
 
 
+def _trust_in(
+    waiting: control_calls.Waiting,
+    how: Unlocking,
+    report: Reporter,
+    *,
+    before: VolumeTrust | None,
+) -> VolumeTrust:
+    """Return what is known of the volume that the host process names, for all attempts the same."""
+    if waiting.tee != how.tee:
+        raise IdentityError(
+            f"the volume was opened with --tee {waiting.tee}, not {how.tee}",
+            hint=f"if that is right, say --tee {waiting.tee} here too",
+        )
+    if not _UUID.fullmatch(waiting.volume) or (before and before.volume != waiting.volume):
+        raise ReportError(
+            "the host process does not say which volume it has",
+            hint="nothing was sent; look at who runs it",
+        )
+    return before or VolumeTrust(waiting.volume, how, report, changes=waiting.acceptable)
+
+
 def _set_key_once(
-    directory: VolumeDirectory, passphrase: PassphraseSource, how: Unlocking, report: Reporter
+    directory: VolumeDirectory,
+    waiting: control_calls.Waiting,
+    passphrase: PassphraseSource,
+    *,
+    trust: VolumeTrust,
+    report: Reporter,
 ) -> OpenResult:
-    waiting = control.ask(directory, control_calls.AskRecipient(), report)
-    trust = VolumeTrust(waiting.volume, how, report)
     sealed = trust.sealed(
         waiting.recipient, "unlock", passphrase, f"Passphrase for {directory.name}: "
     )

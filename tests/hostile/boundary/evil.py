@@ -18,8 +18,8 @@ from strongroom.boundary import calls, cbor
 from strongroom.boundary.calls import Call, KdfParameters, Purpose, Sealed, Terms
 from strongroom.boundary.channel import Caller, Received, registry_of
 from strongroom.boundary.stream import UnixStream, receive_frame, send_frame
-from strongroom.host.sealing import seal
 from strongroom.host.state import state_directory
+from tests.honest import HonestClient, known_secret
 
 ResultT = TypeVar("ResultT")
 
@@ -33,13 +33,7 @@ NO_TERMS: Final = Terms()
 
 def secret(data: bytes = PASSPHRASE) -> _core.Secret:
     """Return a secret with known bytes, the way a passphrase file becomes one."""
-    reader, writer = os.pipe()
-    try:
-        os.write(writer, data)
-        os.close(writer)
-        return _core.read_secret_file(reader)
-    finally:
-        os.close(reader)
+    return known_secret(data)
 
 
 def enclave_command(boundary: str, state: Path | None = None) -> list[str]:
@@ -59,6 +53,7 @@ class Enclave:
         self.socket.settimeout(60)
         self.stream = UnixStream(self.socket)
         self.progress: list[str] = []
+        self.client = HonestClient()
         self.caller = Caller(self.stream, registry_of(calls.OCALLS), self._on_ocall)
         with theirs, log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -72,12 +67,15 @@ class Enclave:
             )
 
     def call(self, request: Call[ResultT]) -> ResultT:
-        """Make a call as an honest host would."""
-        return self.caller.call(request)
+        """Make a call as an honest client and host would."""
+        answer = self.caller.call(self.client.bound(request))
+        self.client.notice(answer)
+        return answer
 
     def sealed(self, purpose: Purpose, data: bytes = PASSPHRASE, terms: Terms = NO_TERMS) -> Sealed:
         """Return a passphrase, sealed to a fresh key of the enclave."""
-        return seal(secret(data), self.call(calls.NewRecipient(purpose)).public_key, purpose, terms)
+        key = self.call(calls.NewRecipient(purpose)).public_key
+        return self.client.sealed(key, purpose, data, terms)
 
     def send(
         self, kind: int, name: str, fields: cbor.Value, descriptors: tuple[int, ...] = ()

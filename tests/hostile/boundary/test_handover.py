@@ -23,7 +23,7 @@ from strongroom.errors import (
     StrongroomError,
     WrongPassphraseError,
 )
-from strongroom.luks2 import canonical_json
+from strongroom.luks2 import JsonValue, canonical_json
 from tests.hostile.boundary.evil import CHEAP, NO_TERMS, Enclave, new_volume
 
 pytestmark = pytest.mark.hostile
@@ -54,7 +54,7 @@ def measurement(enclave: Enclave) -> bytes:
 
 def hand_over(old: Enclave, successor: calls.Successor, terms: Terms = NO_TERMS) -> Handover:
     existing = old.sealed("existing passphrase", terms=terms)
-    return old.call(calls.HandOver(existing, successor))
+    return old.call(calls.HandOver(existing, successor, "signer"))
 
 
 def handed(old: Enclave, new: Enclave) -> Handover:
@@ -63,7 +63,7 @@ def handed(old: Enclave, new: Enclave) -> Handover:
 
 
 def take_over(new: Enclave, handover: Handover) -> calls.Resealed:
-    return new.call(calls.TakeOver(handover, "signer"))
+    return new.call(calls.TakeOver(handover))
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_report_of_something_else_gets_nothing(
 ) -> None:
     """All that an enclave vouches for without being asked who comes next."""
     genuine = new.call(calls.BecomeSuccessor())
-    recipient = new.call(calls.NewRecipient("handover"))
+    recipient = new.call(calls.NewRecipient("existing passphrase"))
     host_key = _core.HpkeReceiver().public_key
     for forged in (
         calls.Successor(host_key, genuine.report),
@@ -125,10 +125,11 @@ def test_a_report_of_something_else_gets_nothing(
         calls.Successor(host_key, genuine.report[:-1] + bytes([genuine.report[-1] ^ 1])),
         calls.Successor(genuine.public_key, b""),
         calls.Successor(bytes(32), genuine.report),
+        calls.Successor(recipient.public_key, recipient.report),
     ):
         with pytest.raises(ReportError):
             hand_over(old, forged)
-    # A report says what its key is for: one for passphrases of this purpose is made nowhere.
+    # A report says what its key is for.
     assert recipient.report != genuine.report
     check_takes(old, new, start, image)
 
@@ -151,8 +152,9 @@ def test_the_operator_says_which_enclave_comes_next(
     sealed = old.sealed("existing passphrase", terms=Terms(next_enclave=bytes(32)))
     for named in (None, measurement(new)):
         terms = dataclasses.replace(sealed.terms, next_enclave=named)
+        changed = dataclasses.replace(sealed, terms=terms)
         with pytest.raises(BoundaryError):
-            old.call(calls.HandOver(dataclasses.replace(sealed, terms=terms), successor))
+            old.call(calls.HandOver(changed, successor, "signer"))
     check_takes(old, new, start, image)
 
 
@@ -161,7 +163,7 @@ def test_a_passphrase_for_another_purpose_hands_nothing_over(old: Enclave) -> No
     for purpose in get_args(calls.Purpose):
         if purpose != "existing passphrase":
             with pytest.raises(BoundaryError, match="was used for existing passphrase"):
-                old.call(calls.HandOver(old.sealed(purpose), successor))
+                old.call(calls.HandOver(old.sealed(purpose), successor, "signer"))
     assert hand_over(old, successor).slots
 
 
@@ -261,6 +263,7 @@ def spoiled(handover: Handover) -> list[tuple[type[StrongroomError], Handover]]:
     return [
         *((error, dataclasses.replace(handover, slots=slots)) for error, slots in of_slots),
         (SealedBlobError, dataclasses.replace(handover, header_key=one.share)),
+        (SealedBlobError, dataclasses.replace(handover, policy="measurement")),
         *(
             (
                 SealedBlobError,
@@ -315,7 +318,13 @@ def forged(successor: calls.Successor, uuid: str, epoch: int, header_key: Secret
     transport = Secret.random(32)
 
     def bound(keyslot: int | None) -> bytes:
-        return canonical_json({"epoch": epoch, "keyslot": keyslot, "uuid": uuid})
+        known: dict[str, JsonValue] = {
+            "epoch": epoch,
+            "keyslot": keyslot,
+            "policy": "signer",
+            "uuid": uuid,
+        }
+        return canonical_json(known | {"policy": "signer"})
 
     slots = tuple(
         HandoverSlot(
@@ -327,7 +336,8 @@ def forged(successor: calls.Successor, uuid: str, epoch: int, header_key: Secret
     )
     sealed_key = _core.seal_secret(header_key, transport, aad=bound(None))
     key = successor.public_key
-    return Handover(*transport.seal_to(key, info=HANDOVER_INFO, aad=key), sealed_key, slots)
+    sent = transport.seal_to(key, info=HANDOVER_INFO, aad=key)
+    return Handover(*sent, "signer", sealed_key, slots)
 
 
 def test_a_host_that_guesses_keys_seals_nothing(

@@ -43,7 +43,7 @@ ALLOWED: Final = {
 
 SEALED: Final = calls.Sealed(bytes(32), calls.Terms(), bytes(32), bytes(17))
 SUCCESSOR: Final = calls.Successor(bytes(32), b"")
-HANDOVER: Final = calls.Handover(bytes(32), bytes(17), b"\0", ())
+HANDOVER: Final = calls.Handover(bytes(32), bytes(17), "signer", b"\0", ())
 
 
 def requests(descriptor: int) -> list[Call[object]]:
@@ -72,14 +72,14 @@ def requests(descriptor: int) -> list[Call[object]]:
             recovery_key_to=None,
         ),
         calls.DumpHeader(),
-        calls.HandOver(SEALED, SUCCESSOR),
+        calls.HandOver(SEALED, SUCCESSOR, "signer"),
         calls.LoadDisk(descriptor, None, read_only=True),
         calls.ReadCounters(),
         calls.RemoveKeyslot(SEALED, 0),
         calls.Reseal(SEALED, "signer", adopt=False),
         calls.RestoreHeader(descriptor, None, descriptor, force=False),
         calls.Serve(descriptor, "volume"),
-        calls.TakeOver(HANDOVER, "signer"),
+        calls.TakeOver(HANDOVER),
         calls.Unlock(SEALED, discard=False),
     ]
 

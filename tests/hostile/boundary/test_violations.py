@@ -208,35 +208,20 @@ def test_a_host_that_leaves_during_a_derivation_takes_the_enclave_with_it(
     image.touch()
     os.truncate(image, 20 << 20)
     with opened(image) as descriptor:
-        sealed = enclave.sealed("format")
-        enclave.send(
-            0,
-            "CreateVolume",
-            {
-                "factors": ["passphrase"],
-                "header": None,
-                "image": True,
-                "kdf": {
-                    "algorithm": SLOW.algorithm,
-                    "hash_name": SLOW.hash_name,
-                    "iterations": SLOW.iterations,
-                    "lanes": None,
-                    "memory_kib": None,
-                },
-                "key_bits": 512,
-                "label": "",
-                "passphrase": {
-                    "ciphertext": sealed.ciphertext,
-                    "encapsulated_key": sealed.encapsulated_key,
-                    "public_key": sealed.public_key,
-                    "terms": fields_of(sealed.terms),
-                },
-                "recovery_key_to": None,
-                "seal_policy": "signer",
-                "sector_size_bytes": 4096,
-            },
-            (descriptor,),
+        request = calls.CreateVolume(
+            image=descriptor,
+            header=None,
+            label="",
+            sector_size_bytes=4096,
+            key_bits=512,
+            factors=("passphrase",),
+            seal_policy="signer",
+            kdf=SLOW,
+            passphrase=enclave.sealed("format"),
+            recovery_key_to=None,
         )
+        fields, descriptors = encode_message(enclave.client.bound(request))
+        enclave.send(0, "CreateVolume", fields, tuple(descriptors))
     enclave.hear()
     enclave.send(1, "ReportProgress", {})
     time.sleep(0.3)

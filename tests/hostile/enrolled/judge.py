@@ -53,7 +53,7 @@ def volume_key_of(volume: Volume) -> Iterator[Secret]:
     with living(enrolled_enclave()) as life, on_disk(volume.image) as disk:
         life.load(disk)
         passphrase = life.sealed("unlock", volume.passphrase)
-        with life.session._loaded().opened(passphrase, "unlock") as opened:
+        with life.session._loaded().opened(passphrase, None) as opened:
             yield opened.volume_key
 
 

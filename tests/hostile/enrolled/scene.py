@@ -19,15 +19,14 @@ from strongroom._core import HpkeReceiver
 from strongroom.boundary import calls
 from strongroom.boundary.calls import Call, Purpose, Sealed, Terms
 from strongroom.boundary.channel import Received
-from strongroom.boundary.sealed import RECOVERY_INFO
 from strongroom.enclave import create
 from strongroom.enclave.session import Session, Surroundings
 from strongroom.errors import StrongroomError
-from strongroom.host.sealing import seal
 from strongroom.luks2 import Header, new_header
 from strongroom.tee.process.provider import ProcessTee
 from strongroom.units import ByteOffset
-from tests.hostile.boundary.evil import CHEAP, NO_TERMS, PASSPHRASE, secret
+from tests.honest import HonestClient, revealed
+from tests.hostile.boundary.evil import CHEAP, NO_TERMS, PASSPHRASE
 from tests.unit.tee.scene import enclave
 
 ResultT = TypeVar("ResultT")
@@ -63,13 +62,16 @@ class Life:
 
     def __init__(self, tee: ProcessTee) -> None:
         self.session = Session(Surroundings((), "fd"), tee, lambda *_: None)
+        self.client = HonestClient()
 
     def ask(self, request: Call[ResultT]) -> ResultT:
-        return cast("ResultT", self.session.answer(Received(request, ())))
+        answer = self.session.answer(Received(self.client.bound(request), ()))
+        self.client.notice(answer)
+        return cast("ResultT", answer)
 
     def sealed(self, purpose: Purpose, data: bytes, terms: Terms = NO_TERMS) -> Sealed:
         key = self.ask(calls.NewRecipient(purpose)).public_key
-        return seal(secret(data), key, purpose, terms)
+        return self.client.sealed(key, purpose, data, terms)
 
     def load(self, image: int, *, read_only: bool = False) -> calls.DiskFacts:
         return self.ask(calls.LoadDisk(image, None, read_only))
@@ -107,24 +109,6 @@ def on_disk(image: bytes) -> Iterator[int]:
 
 def contents(descriptor: int) -> bytes:
     return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-
-
-def revealed(client: HpkeReceiver, reply: calls.SealedReply | None) -> bytes:
-    """Return a recovery key as its owner sees it."""
-    assert reply is not None
-    reader, writer = os.pipe()
-    try:
-        client.open_to_fd(
-            reply.encapsulated_key,
-            reply.ciphertext,
-            info=RECOVERY_INFO,
-            aad=client.public_key,
-            fd=writer,
-        )
-        return os.read(reader, 4096).rstrip(b"\n")
-    finally:
-        os.close(reader)
-        os.close(writer)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import pytest
 from strongroom.boundary import calls
 from strongroom.boundary.calls import Terms
 from strongroom.errors import HeaderTamperedError, RollbackError
+from tests.honest import AS_SHOWN
 from tests.hostile.boundary.evil import CHEAP, NO_TERMS
 
 from .attacks import (
@@ -167,9 +168,9 @@ def test_an_attackers_keyslot_opens_nothing_for_the_attacker(
     material = setting.plain.image[start : start + AREA_BYTES]
     image = patched(rewritten(setting.volume.image, tree), offset, material)
     attacker = Way("attacker's passphrase", enrolled_enclave, setting.plain.passphrase)
-    for terms in (NO_TERMS, Terms(accept_header_change=True)):
+    for terms in (NO_TERMS, Terms(accepted_changes=AS_SHOWN)):
         found = attempt(image, attacker, terms)
-        assert found.refusal == (WRONG if terms.accept_header_change else CHANGED)
+        assert found.refusal == (WRONG if terms.accepted_changes else CHANGED)
         assert found.after == image
         table.count("keyslot of the attacker's, moved in", attacker.name, found.refusal)
     assert refused(setting, image, table, "keyslot of the attacker's, moved in") == (
@@ -232,7 +233,7 @@ def test_an_accepted_change_accepts_no_tampering(setting: Setting, table: Table)
     tree["segments"]["0"]["iv_tweak"] = "8"
     image = rewritten(setting.volume.image, tree)
     for way in setting.ways:
-        found = attempt(image, way, Terms(accept_header_change=True))
+        found = attempt(image, way, Terms(accepted_changes=AS_SHOWN))
         assert isinstance(found.error, HeaderTamperedError)
         assert found.after == image
         table.count("accepted change and another", way.name, found.refusal)

@@ -241,10 +241,10 @@ def test_after_a_handover(operator: Operator, witness: Witness) -> None:
     try:
         old.load(image)
         existing = old.sealed("existing passphrase", passphrase)
-        handover = old.call(calls.HandOver(existing, new.call(calls.BecomeSuccessor())))
+        handover = old.call(calls.HandOver(existing, new.call(calls.BecomeSuccessor()), "signer"))
         witness.look(old.process.pid)
         new.load(image)
-        assert new.call(calls.TakeOver(handover, "signer")).epoch == 2
+        assert new.call(calls.TakeOver(handover)).epoch == 2
         witness.look(new.process.pid)
         assert new.unlock(passphrase).keyslot == 0
         witness.look(new.process.pid)

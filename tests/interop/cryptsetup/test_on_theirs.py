@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from strongroom.errors import KeyslotStateError
 from tests.conftest import require_tools
 from tests.harness import CHEAP_KDF, Operator
 from tests.interop.cryptsetup.foreign import (
@@ -164,6 +165,15 @@ def test_an_unbound_keyslot_opens_nothing(operator: Operator, cryptsetup: Crypts
     cryptsetup.run("luksAddKey", *options, volume.image, unbound)
     assert not cryptsetup.opens(volume, unbound)
     we_refuse(operator, volume, unbound)
+    # Its passphrase opens it, and what it holds is not the key of this volume.
+    before = volume.image.read_bytes()
+    done = operator.strongroom(
+        *("slot", "change", volume.image, "--keyslot", "3", "--passphrase-file", unbound),
+        *("--new-passphrase-file", operator.passphrase_file),
+        check=False,
+    )
+    assert done.returncode == KeyslotStateError.exit_code, done.stderr
+    assert volume.image.read_bytes() == before
     assert we_open(operator, volume, operator.key_file)["keyslot"] == 0
 
 

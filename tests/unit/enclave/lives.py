@@ -16,9 +16,10 @@ from strongroom.boundary.channel import Received
 from strongroom.boundary.schema import encode_message
 from strongroom.enclave.session import Session, Surroundings
 from strongroom.errors import StrongroomError
-from strongroom.host.sealing import RecoveryKeyReceiver, seal
+from strongroom.host.sealing import RecoveryKeyReceiver
 from strongroom.tee.identity import Identity
-from tests.hostile.boundary.evil import CHEAP, NO_TERMS, PASSPHRASE, opened, secret
+from tests.honest import HonestClient
+from tests.hostile.boundary.evil import CHEAP, NO_TERMS, PASSPHRASE, opened
 from tests.system.identity.truth_table import YES
 from tests.unit.tee.scene import enclave
 
@@ -45,6 +46,7 @@ class Life:
 
     def __init__(self, who: str) -> None:
         self.tee = enclave(**WHO[who])
+        self.client = HonestClient()
         self.session = Session(Surroundings((), "fd"), self.tee, lambda *_: None)
 
     @property
@@ -53,14 +55,15 @@ class Life:
 
     def ask(self, request: Call[ResultT]) -> ResultT:
         """Make a call; its answer must be one that can cross the boundary."""
-        answer = self.session.answer(Received(request, ()))
+        answer = self.session.answer(Received(self.client.bound(request), ()))
+        self.client.notice(answer)
         encode_message(answer)
         assert isinstance(answer, request.result)
         return cast("ResultT", answer)
 
     def sealed(self, purpose: Purpose, data: bytes = PASSPHRASE, terms: Terms = NO_TERMS) -> Sealed:
         key = self.ask(calls.NewRecipient(purpose)).public_key
-        return seal(secret(data), key, purpose, terms)
+        return self.client.sealed(key, purpose, data, terms)
 
     def existing(self, data: bytes = PASSPHRASE, terms: Terms = NO_TERMS) -> Sealed:
         return self.sealed("existing passphrase", data, terms)
@@ -78,9 +81,10 @@ class Life:
         successor: calls.Successor,
         named: bytes | None = None,
         data: bytes = PASSPHRASE,
+        policy: SealPolicy = "signer",
     ) -> calls.Handover:
         terms = dataclasses.replace(NO_TERMS, next_enclave=named)
-        return self.ask(calls.HandOver(self.existing(data, terms), successor))
+        return self.ask(calls.HandOver(self.existing(data, terms), successor, policy))
 
     def reseal(
         self, policy: SealPolicy, data: bytes = PASSPHRASE, *, adopt: bool = False

@@ -25,6 +25,7 @@ from strongroom.errors import (
     SecurityVersionError,
     WrongPassphraseError,
 )
+from tests.honest import AS_SHOWN
 from tests.hostile.boundary.evil import NO_TERMS, PASSPHRASE
 from tests.system.identity.truth_table import COLUMNS, YES, Cell, cells, shown
 from tests.unit.enclave.lives import (
@@ -77,9 +78,10 @@ def move(image: Path, old: str, new: str, policy: SealPolicy, *, named: bool) ->
     before, after = Life(old), Life(new)
     before.load(image)
     successor = after.ask(calls.BecomeSuccessor())
-    handover = before.hand_over(successor, after.identity.measurement if named else None)
+    name = after.identity.measurement if named else None
+    handover = before.hand_over(successor, name, policy=policy)
     after.load(image)
-    return after.ask(calls.TakeOver(handover, policy))
+    return after.ask(calls.TakeOver(handover))
 
 
 def areas(image: Path) -> bytes:
@@ -266,7 +268,7 @@ def test_a_changed_header_is_not_resealed(image: Path) -> None:
         with pytest.raises(HeaderChangedError, match="label"):
             attempt()
     assert image.read_bytes() == before
-    accepted = dataclasses.replace(NO_TERMS, accept_header_change=True)
+    accepted = dataclasses.replace(NO_TERMS, accepted_changes=AS_SHOWN)
     life.ask(calls.Reseal(life.existing(terms=accepted), "signer", adopt=False))
     assert Life("1").load(image).authentication == "verified"
 
@@ -276,16 +278,16 @@ def test_a_changed_header_moves_when_that_is_accepted(image: Path) -> None:
     rewrite(image, relabel)
     life, following = Life("1"), Life("2")
     life.load(image)
-    accepted = dataclasses.replace(NO_TERMS, accept_header_change=True)
+    accepted = dataclasses.replace(NO_TERMS, accepted_changes=AS_SHOWN)
     before = image.read_bytes()
     stranger = Life("other").ask(calls.BecomeSuccessor())
     with pytest.raises(IdentityError):
-        life.ask(calls.HandOver(life.existing(terms=accepted), stranger))
+        life.ask(calls.HandOver(life.existing(terms=accepted), stranger, "signer"))
     assert image.read_bytes() == before
     successor = following.ask(calls.BecomeSuccessor())
-    handover = life.ask(calls.HandOver(life.existing(terms=accepted), successor))
+    handover = life.ask(calls.HandOver(life.existing(terms=accepted), successor, "signer"))
     assert following.load(image).label == "another label"
-    assert following.ask(calls.TakeOver(handover, "signer")).epoch == 4
+    assert following.ask(calls.TakeOver(handover)).epoch == 4
     assert opens(image, "2") == YES
 
 
@@ -312,7 +314,7 @@ def test_an_older_header_is_not_resealed(image: Path) -> None:
     seen = dataclasses.replace(NO_TERMS, minimum_epoch=3)
     for request in (
         calls.Reseal(life.existing(terms=seen), "signer", adopt=False),
-        calls.HandOver(life.existing(terms=seen), successor),
+        calls.HandOver(life.existing(terms=seen), successor, "signer"),
     ):
         with pytest.raises(RollbackError):
             life.ask(request)

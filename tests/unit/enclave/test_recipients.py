@@ -64,7 +64,7 @@ def test_a_report_binds_the_key_to_its_purpose() -> None:
         {"volume": "01234567-89ab-4cde-8f01-23456789abcd"},
         {"authenticated": False},
         {"minimum_epoch": 6},
-        {"accept_header_change": True},
+        {"accepted_changes": bytes(32)},
         {"next_enclave": bytes(32)},
     ],
     ids=lambda changed: next(iter(changed)),

@@ -29,7 +29,8 @@ from strongroom.errors import (
     WrongPassphraseError,
 )
 from strongroom.host.sealing import seal
-from tests.hostile.boundary.evil import CHEAP, NO_TERMS, PASSPHRASE, opened, secret
+from tests.honest import HonestClient, revealed
+from tests.hostile.boundary.evil import CHEAP, NO_TERMS, PASSPHRASE, opened
 from tests.unit.boundary.generated import messages
 from tests.unit.tee.scene import enclave
 
@@ -47,19 +48,21 @@ class Enclave:
 
     def __init__(self) -> None:
         self.stages: list[str] = []
+        self.client = HonestClient()
         self.session = Session(
             SURROUNDINGS, enclave("session"), lambda stage, *_: self.stages.append(stage)
         )
 
     def ask(self, request: Call[ResultT]) -> ResultT:
-        answer = self.session.answer(Received(request, ()))
+        answer = self.session.answer(Received(self.client.bound(request), ()))
+        self.client.notice(answer)
         encode_message(answer)
         assert isinstance(answer, request.result)
         return cast("ResultT", answer)
 
     def sealed(self, purpose: Purpose, data: bytes = PASSPHRASE) -> Sealed:
         key = self.ask(calls.NewRecipient(purpose)).public_key
-        return seal(secret(data), key, purpose, NO_TERMS)
+        return self.client.sealed(key, purpose, data, NO_TERMS)
 
     def create(
         self, image: int, header: int | None = None, other: dict[str, object] | None = None
@@ -127,8 +130,25 @@ def test_a_recovery_key_opens_its_keyslot(image: int) -> None:
     enclave = Enclave()
     assert [slot.kind for slot in enclave.load(image).keyslots] == ["passphrase", "recovery"]
     recipient = enclave.ask(calls.NewRecipient("unlock")).public_key
-    sealed = seal(recovery_key, recipient, "unlock", NO_TERMS)
+    terms = dataclasses.replace(NO_TERMS, volume=made.uuid)
+    sealed = seal(recovery_key, recipient, "unlock", terms)
     assert enclave.ask(calls.Unlock(sealed, discard=False)).keyslot == 1
+
+
+def test_a_recovery_key_is_not_turned_into_a_passphrase(image: int) -> None:
+    """That would lose the way back, and the factor enclave with it."""
+    client = HpkeReceiver()
+    made = Enclave().create(image, other={"recovery_key_to": client.public_key})
+    recovery_key = revealed(client, made.recovery_key)
+    enclave = Enclave()
+    enclave.load(image)
+    before = os.pread(image, 16 << 20, 0)
+    for keyslot in (None, 1):
+        existing = enclave.sealed("existing passphrase", recovery_key)
+        new = enclave.sealed("new passphrase", b"new")
+        with pytest.raises(KeyslotStateError, match="keyslot 1 is for a recovery key"):
+            enclave.ask(calls.ChangeKeyslot(existing, new, CHEAP, keyslot))
+    assert os.pread(image, 16 << 20, 0) == before
 
 
 def test_a_detached_header_leaves_all_of_the_image_to_data(image: int, tmp_path: Path) -> None:

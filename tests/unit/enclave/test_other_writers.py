@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A header that somebody wrote while this enclave waited, or of which a copy is broken."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from strongroom.boundary import calls
+from strongroom.boundary.sealed import changes_digest
+from strongroom.enclave import disk
+from strongroom.errors import HeaderChangedError, KeyslotStateError, RollbackError
+from strongroom.units import ByteOffset
+from tests.honest import AS_SHOWN
+from tests.hostile.boundary.evil import CHEAP, NO_TERMS
+
+from .lives import Life, make, relabel, rewrite
+
+pytestmark = pytest.mark.unit
+
+ACCEPTED = dataclasses.replace(NO_TERMS, accepted_changes=AS_SHOWN)
+HEADER_BYTES = 16384
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    return make(tmp_path / "image", "1", "signer").image
+
+
+def add_keyslot(life: Life) -> int:
+    """Add a keyslot as another command does meanwhile; return the epoch."""
+    order = calls.AddKeyslot(
+        life.existing(),
+        life.sealed("new passphrase", b"meanwhile"),
+        ("enclave", "passphrase"),
+        CHEAP,
+        None,
+        None,
+    )
+    return life.ask(order).epoch
+
+
+def test_what_was_accepted_is_not_written_over_what_came_later(image: Path) -> None:
+    rewrite(image, relabel)
+    waiting, meanwhile = Life("1"), Life("1")
+    waiting.load(image)
+    meanwhile.load(image)
+    order = calls.Reseal(meanwhile.existing(terms=ACCEPTED), "signer", adopt=False)
+    meanwhile.ask(order)
+    assert add_keyslot(meanwhile) > 1
+    before = image.read_bytes()
+    with pytest.raises(KeyslotStateError, match="changed since it was read"):
+        waiting.unlock(terms=ACCEPTED)
+    assert image.read_bytes() == before
+    again = Life("1")
+    again.load(image)
+    assert again.unlock(b"meanwhile").authenticated
+
+
+def test_a_newer_header_on_the_disk_is_no_rollback(image: Path) -> None:
+    waiting, meanwhile = Life("1"), Life("1")
+    waiting.load(image)
+    meanwhile.load(image)
+    epoch = add_keyslot(meanwhile)
+    seen = dataclasses.replace(NO_TERMS, minimum_epoch=epoch)
+    with pytest.raises(KeyslotStateError, match="changed since it was read"):
+        waiting.unlock(terms=seen)
+    older = dataclasses.replace(NO_TERMS, minimum_epoch=epoch + 1)
+    with pytest.raises(RollbackError) as refused:
+        meanwhile.unlock(terms=older)
+    assert "header restore --force" in refused.value.hint
+
+
+def test_only_what_was_shown_is_accepted(image: Path) -> None:
+    rewrite(image, relabel)
+    life = Life("1")
+    shown = life.load(image).acceptable
+    assert shown == ("the label was changed",)
+    before = image.read_bytes()
+    for other in ((), (*shown, "keyslot 2 was added"), ("the label", "was changed")):
+        terms = dataclasses.replace(NO_TERMS, accepted_changes=changes_digest(other))
+        with pytest.raises(HeaderChangedError, match="not as it was accepted: the label"):
+            life.unlock(terms=terms)
+    assert image.read_bytes() == before
+    assert life.unlock(terms=ACCEPTED).notices
+
+
+def test_elsewhere_only_what_was_shown_is_accepted_too(tmp_path: Path) -> None:
+    made = make(tmp_path / "image", "1", "signer")
+    rewrite(made.image, relabel)
+    life = Life("machine")
+    facts = life.load(made.image)
+    assert (facts.authentication, facts.acceptable) == ("unverified", ("the label was changed",))
+    with pytest.raises(HeaderChangedError, match="label"):
+        life.unlock(made.recovery_key)
+    assert life.unlock(made.recovery_key, ACCEPTED).authenticated
+
+
+@pytest.mark.parametrize("broken", [0, HEADER_BYTES])
+def test_a_broken_copy_is_whole_before_the_other_is_written(
+    image: Path, broken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between two writes would leave none."""
+    rewrite(image, relabel)
+    with image.open("r+b") as file:
+        file.seek(broken + 5000)
+        file.write(b"#")
+    writes: list[int] = []
+    write_at = disk.write_at
+
+    def recorded(descriptor: int, offset: ByteOffset, data: bytes) -> None:
+        writes.append(offset)
+        write_at(descriptor, offset, data)
+
+    life = Life("1")
+    assert life.load(image).authentication == "changed"
+    monkeypatch.setattr(disk, "write_at", recorded)
+    life.unlock(terms=ACCEPTED)
+    assert writes[:3] == [broken, HEADER_BYTES, 0]
+    assert image.read_bytes()[:4] == b"LUKS"
+    assert Life("1").load(image).notices == ()
