@@ -146,6 +146,7 @@ def check_fio(uri: str, *, size_bytes: int, jobs: int = 4) -> None:
         f"--size={size_bytes // jobs}",
         f"--offset_increment={size_bytes // jobs}",
         "--verify=crc32c",
+        "--verify_state_save=0",
         "--verify_fatal=1",
         "--do_verify=1",
         "--fsync=64",
