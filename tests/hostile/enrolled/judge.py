@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 import pytest
 
 from strongroom._core import Secret
+from strongroom.boundary.calls import Terms
 from strongroom.enclave import authentication, inspection
 from strongroom.enclave.authentication import check_opened, check_terms
 from strongroom.enclave.inspection import inspect
@@ -35,7 +36,6 @@ from strongroom.luks2 import load as load_module
 from strongroom.luks2._json import parse_json
 from strongroom.luks2.commit import WriteAt
 from strongroom.units import ByteCount
-from tests.hostile.boundary.evil import NO_TERMS
 
 from .scene import HDR, Volume, Way, enrolled_enclave, living, on_disk, patched
 
@@ -142,13 +142,15 @@ class Bench:
         return self._known[key]
 
     def _decided(self, way: str, loaded: LoadedHeader, image: bytes) -> str:
+        # An operator who sees the volume for the first time takes it for what it says that it is.
+        terms = Terms(volume=loaded.header.binary.uuid)
         try:
             inspected = inspect(loaded, self._material_of(loaded, image), self._tees[way])
-            check_terms(inspected, NO_TERMS)
+            check_terms(inspected, terms)
         except StrongroomError as err:
             return type(err).__name__
         try:
-            is_authenticated = check_opened(inspected, NO_TERMS, self._volume_key)
+            is_authenticated = check_opened(inspected, terms, self._volume_key)
         except StrongroomError as err:
             return type(err).__name__ + OPENED
         return "" if is_authenticated else "SILENT"

@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from strongroom.boundary import calls
-from strongroom.errors import HeaderTamperedError
+from strongroom.errors import HeaderTamperedError, KeyslotStateError
 from tests.hostile.boundary.evil import CHEAP
 
 from .attacks import (
@@ -76,7 +76,7 @@ HIDDEN: dict[str, Change] = {
 def test_a_change_of_a_keyslot_is_no_way_around(
     name: str, uuid: bytes, setting: Setting, table: Table
 ) -> None:
-    """A keyslot that is named is opened even when it is not the segment's; the mark is seen."""
+    """Neither by naming the keyslot, which is not the segment's then, nor by its mark."""
     tree = setting.volume.tree()
     HIDDEN[name](tree)
     image = in_both(rewritten(setting.volume.image, tree), 168, uuid)
@@ -88,10 +88,12 @@ def test_a_change_of_a_keyslot_is_no_way_around(
             CHEAP,
             keyslot=1,
         )
-        with pytest.raises(HeaderTamperedError, match="was removed"):
+        with pytest.raises(
+            (HeaderTamperedError, KeyslotStateError), match=r"was removed|not hold the key"
+        ) as refusal:
             life.ask(change)
         assert contents(disk) == image
-    table.count(f"{name}, slot change", setting.ways[1].name, TAMPERED)
+    table.count(f"{name}, slot change", setting.ways[1].name, type(refusal.value).__name__)
 
 
 BINARY: dict[str, tuple[int, bytes, str]] = {
