@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from strongroom.boundary import calls
-from strongroom.errors import UsageError
+from strongroom.errors import StrongroomError, UsageError
 from strongroom.host import known_enclaves, runtime, target
 from strongroom.host.contracts import (
     FormatRequest,
@@ -27,6 +27,7 @@ from strongroom.host.contracts import (
     Unlocking,
 )
 from strongroom.host.launch import EnclaveProcess, launch
+from strongroom.host.remembering import after_change, ensure_rememberable
 from strongroom.host.results import enrolment_facts_if_any
 from strongroom.host.sealing import RecoveryKeyReceiver
 from strongroom.host.silence import Silent
@@ -51,6 +52,7 @@ def format_volume(
         MountedError: The target is in use.
         NoSpaceError: There is no room for it.
         SecretError: The passphrase could not be read or is empty.
+        NoPermissionError: The state directory cannot be written.
         UsageError: Gramine cannot open a file that is yet to be made.
     """
     runtime.sweep()
@@ -61,6 +63,7 @@ def format_volume(
         _format_target(request) as files,
         launch(report, tee=how.tee, disk=disk) as enclave,
     ):
+        known_enclaves.ensure_writable()
         image, header = enclave.files(*files)
         trust = VolumeTrust("", how, report)
         recipient = enclave.call(calls.NewRecipient("format"))
@@ -85,12 +88,13 @@ def format_volume(
         # A volume whose recovery key was lost on the way must not appear.
         if recovery is not None and created.recovery_key is not None:
             recovery.deliver(created.recovery_key)
-        trust.remember(
-            created.uuid,
-            created.enrolment,
-            authenticated=created.enrolment is not None,
-            epoch=created.epoch,
-        )
+        with after_change(report):
+            trust.remember(
+                created.uuid,
+                created.enrolment,
+                authenticated=created.enrolment is not None,
+                epoch=created.epoch,
+            )
     return _format_result(request, created)
 
 
@@ -158,9 +162,11 @@ def add_keyslot(  # noqa: PLR0913 - one argument for each thing that is asked fo
                 recovery_key_to=None if recovery is None else recovery.public_key,
             )
         )
-        loaded.remember(written.epoch)
-    if recovery is not None and written.recovery_key is not None:
-        recovery.deliver(written.recovery_key)
+        try:
+            if recovery is not None and written.recovery_key is not None:
+                _deliver(recovery, written.recovery_key, written.keyslot.number)
+        finally:
+            loaded.remember(written.epoch)
     return _keyslot_result(written.keyslot)
 
 
@@ -278,6 +284,7 @@ class LoadedImage:
     enclave: EnclaveProcess
     facts: calls.DiskFacts
     trust: VolumeTrust
+    report: Reporter
 
     def sealed(
         self,
@@ -292,13 +299,17 @@ class LoadedImage:
         return self.trust.sealed(recipient, purpose, source, prompt, next_enclave=next_enclave)
 
     def remember(self, epoch: int) -> None:
-        """Write down that the volume's header is of this epoch from now on."""
-        self.trust.remember(
-            self.facts.uuid,
-            own_enrolment(self.facts),
-            authenticated=self.facts.enrolment is not None,
-            epoch=epoch,
-        )
+        """Write down that the volume's header is of this epoch from now on.
+
+        The change is made by then, so what fails is said and is no error.
+        """
+        with after_change(self.report):
+            self.trust.remember(
+                self.facts.uuid,
+                own_enrolment(self.facts),
+                authenticated=self.facts.enrolment is not None,
+                epoch=epoch,
+            )
 
 
 @contextlib.contextmanager
@@ -307,8 +318,11 @@ def loaded_image(
 ) -> Iterator[LoadedImage]:
     """Start an enclave that has the header of an image, and end it with the block.
 
+    Unless ``read_only``, what a change makes of it can be remembered.
+
     Raises:
-        StrongroomError: The image cannot be opened, or its header is not valid.
+        StrongroomError: The image cannot be opened, its header is not valid, or the state directory
+            cannot be written.
     """
     with contextlib.ExitStack() as stack:
         image_fd, header_fd = open_files(image, stack, read_only=read_only)
@@ -319,7 +333,9 @@ def loaded_image(
         facts = enclave.call(calls.LoadDisk(*files, read_only=read_only))
         for notice in facts.notices:
             report.notice(notice)
-        yield LoadedImage(enclave, facts, VolumeTrust(facts.uuid, how, report))
+        if not read_only:
+            ensure_rememberable(facts)
+        yield LoadedImage(enclave, facts, VolumeTrust(facts.uuid, how, report), report)
 
 
 def open_files(
@@ -381,6 +397,17 @@ def _format_header(path: Path, stack: contextlib.ExitStack, *, force: bool) -> i
     header_fd = target.open_image(path, read_only=False)
     stack.callback(os.close, header_fd)
     return header_fd
+
+
+def _deliver(receiver: RecoveryKeyReceiver, key: calls.SealedReply, keyslot: int) -> None:
+    """Write the recovery key of a keyslot that is on the disk by now."""
+    try:
+        receiver.deliver(key)
+    except StrongroomError as err:
+        raise type(err)(
+            f"keyslot {keyslot} was added, and its recovery key is lost: {err.message}",
+            hint=f"nobody has it: strongroom slot remove --keyslot {keyslot}",
+        ) from err
 
 
 def _factors(names: tuple[str, ...]) -> calls.Factors:
