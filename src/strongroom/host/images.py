@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -222,54 +222,6 @@ def remove_keyslot(
         loaded.remember(written.epoch)
 
 
-def backup_header(image: ImageReference, file: Path) -> dict[str, JsonValue]:
-    """Write a header backup, as ``cryptsetup luksHeaderBackup`` does, to a file that is new.
-
-    Raises:
-        TargetInUseError: The file exists.
-    """
-    runtime.sweep()
-    with (
-        loaded_image(image, Unlocking(), Silent(), read_only=True) as loaded,
-        target.create_image(file, 0, sparse=True) as output,
-    ):
-        written = loaded.enclave.call(calls.BackupHeader(output))
-    return {
-        "file": str(file),
-        "uuid": written.uuid,
-        "sequence_number": written.sequence_number,
-        "size_bytes": written.size_bytes,
-    }
-
-
-def restore_header(
-    image: ImageReference, file: Path, report: Reporter, *, force: bool
-) -> dict[str, JsonValue]:
-    """Check a header backup and write it to the image.
-
-    Raises:
-        RollbackError: It is older than the header, or of another volume, without ``force``.
-        AlreadyOpenError: The volume is open.
-    """
-    runtime.sweep()
-    with contextlib.ExitStack() as stack:
-        image_fd, header_fd = open_files(image, stack, read_only=False)
-        backup_fd = target.open_image(file, read_only=True)
-        stack.callback(os.close, backup_fd)
-        target.ensure_not_in_use(image.path)
-        stack.enter_context(target.OpenLock(image_fd, path=image.path, read_only=False))
-        stack.enter_context(_header_lock(image, image_fd, header_fd))
-        enclave = stack.enter_context(launch(report))
-        restored = enclave.call(calls.RestoreHeader(image_fd, header_fd, backup_fd, force))
-        _remember_restored(restored, exactly=force)
-    return {
-        "image": str(image.path),
-        "uuid": restored.uuid,
-        "sequence_number": restored.sequence_number,
-        "size_bytes": restored.size_bytes,
-    }
-
-
 def selftest() -> tuple[tuple[str, bool], ...]:
     """Run the known-answer tests inside an enclave."""
     with launch(Silent()) as enclave:
@@ -328,7 +280,7 @@ def loaded_image(
         image_fd, header_fd = open_files(image, stack, read_only=read_only)
         disk = StartDisk(image, read_only=read_only)
         enclave = stack.enter_context(launch(report, tee=how.tee, disk=disk))
-        stack.enter_context(_header_lock(image, image_fd, header_fd))
+        stack.enter_context(header_lock(image, image_fd, header_fd))
         files = enclave.files(image_fd, header_fd)
         facts = enclave.call(calls.LoadDisk(*files, read_only=read_only))
         for notice in facts.notices:
@@ -351,9 +303,10 @@ def open_files(
     return image_fd, header_fd
 
 
-def _header_lock(
+def header_lock(
     image: ImageReference, image_fd: int, header_fd: int | None
 ) -> contextlib.AbstractContextManager[object]:
+    """Return the lock that everybody holds who reads or writes a header."""
     return target.HeaderLock(
         image_fd if header_fd is None else header_fd, path=image.header or image.path
     )
@@ -412,13 +365,6 @@ def _deliver(receiver: RecoveryKeyReceiver, key: calls.SealedReply, keyslot: int
 
 def _factors(names: tuple[str, ...]) -> calls.Factors:
     return names  # type: ignore[return-value]  # refused by the boundary's schema
-
-
-def _remember_restored(restored: calls.BackupWritten, *, exactly: bool) -> None:
-    known = known_enclaves.find(restored.uuid)
-    if known is not None:
-        seen = replace(known, authenticated=restored.epoch > 0, epoch=restored.epoch)
-        (known_enclaves.replace if exactly else known_enclaves.remember)(seen)
 
 
 def _kdf(choice: KdfChoice) -> calls.KdfParameters:
