@@ -10,7 +10,7 @@ from typing import Final
 from strongroom.boundary.calls import BackupFacts, BackupWritten, KnownHeader
 from strongroom.enclave.disk import Disk, read_at, sync, write_at
 from strongroom.enclave.inspection import Inspected, inspect, tampered
-from strongroom.errors import HeaderBrokenError, NotLuksError, RollbackError
+from strongroom.errors import FormatError, HeaderBrokenError, NotLuksError, RollbackError
 from strongroom.luks2 import (
     HEADER_COPY_BYTES,
     Backup,
@@ -149,5 +149,10 @@ def _current_header(disk: Disk) -> Header | None:
             disk.header_copy(), image_size_bytes=disk.header_size_bytes(), detached=disk.detached
         ).header
     except (NotLuksError, HeaderBrokenError):
+        return None
+    # Nothing opens one with a malformed token either, and its sequence number may be anybody's.
+    try:
+        strongroom_token(header)
+    except FormatError:
         return None
     return header

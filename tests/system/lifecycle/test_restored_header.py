@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A header that its operator puts back: refused when older, unless the operator insists."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +60,16 @@ def wipe(image: Path) -> None:
         file.write(bytes(BOTH_COPIES))
 
 
-@pytest.mark.parametrize("damage", [wipe])
+def spoil_token(image: Path) -> None:
+    """Give the token an epoch that no token has, and the header a right checksum."""
+    whole = image.read_bytes()
+    tree = tree_of(whole)
+    token = next(value for value in tree["tokens"].values() if value["type"] == "strongroom")
+    token["epoch"] = 0
+    image.write_bytes(rewritten(whole, tree))
+
+
+@pytest.mark.parametrize("damage", [wipe, spoil_token])
 def test_what_was_seen_here_outlives_the_header(
     volume: Path, operator: Operator, damage: Callable[[Path], None]
 ) -> None:
@@ -109,3 +119,12 @@ def test_a_machine_that_never_saw_the_volume_restores_it(
     wipe(volume)
     restored = stranger.facts("header", "restore", volume, volume.parent / "backup")
     assert restored["uuid"] == operator.facts("dump", volume)["uuid"]
+
+
+def test_a_malformed_token_says_what_mends_it(volume: Path, operator: Operator) -> None:
+    spoil_token(volume)
+    key = ("--attach", "none", "--passphrase-file", operator.passphrase_file)
+    for command in (("open", volume, "v", *key), ("dump", volume), ("slot", "list", volume)):
+        refused = operator.strongroom(*command, "--json", check=False)
+        assert refused.returncode == 10, refused.stderr
+        assert "backup of the header" in json.loads(refused.stdout)["hint"]
