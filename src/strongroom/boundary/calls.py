@@ -201,6 +201,21 @@ class TestResult:
     passed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class KnownHeader:
+    """What the operator's machine has seen of a volume; nothing authenticates it here.
+
+    Attributes:
+        volume: Its UUID.
+        authenticated: It had an authenticated header.
+        minimum_epoch: That of the newest header seen.
+    """
+
+    volume: Uuid
+    authenticated: bool
+    minimum_epoch: Counter
+
+
 Authentication = Literal["absent", "verified", "changed", "unverified", "tampered"]
 """What this enclave could find out about a header before any passphrase.
 
@@ -387,6 +402,13 @@ class BackupWritten:
     sequence_number: Counter
     size_bytes: Bytes64
     epoch: Counter
+
+
+@dataclass(frozen=True, slots=True)
+class BackupFacts:
+    """Of which volume a header backup is; nothing vouches for it."""
+
+    uuid: Uuid
 
 
 @dataclass(frozen=True, slots=True)
@@ -579,16 +601,26 @@ class BackupHeader(Call[BackupWritten]):
 
 
 @dataclass(frozen=True, slots=True)
+class ReadBackup(Call[BackupFacts]):
+    """Ask of which volume a header backup is, to look up what is known of that volume."""
+
+    backup: File
+    result: ClassVar[type[object]] = BackupFacts
+
+
+@dataclass(frozen=True, slots=True)
 class RestoreHeader(Call[BackupWritten]):
     """Check a backup and write it over the header of a disk.
 
-    Without ``force`` a backup that is older than the header, or of another volume, is refused.
+    Without ``force`` a backup that is older than the header or than ``known``, or of another volume
+    than either, is refused.
     """
 
     image: File | None
     header: File | None
     backup: File
     force: bool
+    known: KnownHeader | None = None
     result: ClassVar[type[object]] = BackupWritten
 
 
@@ -624,6 +656,7 @@ ECALLS: Final[tuple[type[Call[object]], ...]] = (
     LoadDisk,
     NewRecipient,
     ProveIdentity,
+    ReadBackup,
     ReadCounters,
     RemoveKeyslot,
     Reseal,

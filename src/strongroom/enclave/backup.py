@@ -7,10 +7,10 @@ an older backup is refused unless the operator insists.
 
 from typing import Final
 
-from strongroom.boundary.calls import BackupWritten
+from strongroom.boundary.calls import BackupFacts, BackupWritten, KnownHeader
 from strongroom.enclave.disk import Disk, read_at, sync, write_at
 from strongroom.enclave.inspection import Inspected, inspect, tampered
-from strongroom.errors import HeaderBrokenError, NotLuksError, RollbackError
+from strongroom.errors import FormatError, HeaderBrokenError, NotLuksError, RollbackError
 from strongroom.luks2 import (
     HEADER_COPY_BYTES,
     Backup,
@@ -25,6 +25,8 @@ from strongroom.luks2.limits import MAX_BACKUP_SLACK_BYTES, MAX_KEYSLOTS_BYTES
 from strongroom.tee.provider import Tee
 from strongroom.units import ByteCount, ByteOffset
 
+_OLDER_HINT: Final = "an older header brings back keyslots that were removed since"
+_BARE_HINT: Final = "it is from before the volume was sealed, or was made by somebody else"
 _MOST_BYTES: Final = ByteCount(HEADER_COPY_BYTES + MAX_KEYSLOTS_BYTES + MAX_BACKUP_SLACK_BYTES)
 
 
@@ -42,24 +44,38 @@ def write_backup(inspected: Inspected, disk: Disk, output: int) -> BackupWritten
     return _written(inspected, len(data))
 
 
-def restore_backup(disk: Disk, backup: int, tee: Tee, *, force: bool) -> BackupWritten:
+def read_backup(backup: int) -> BackupFacts:
+    """Return of which volume a backup says that it is.
+
+    Raises:
+        FormatError: It is not a whole, valid header.
+    """
+    checked = check_backup(None, _read(backup))
+    return BackupFacts(checked.loaded.header.binary.uuid)
+
+
+def restore_backup(
+    disk: Disk, backup: int, tee: Tee, *, known: KnownHeader | None, force: bool
+) -> BackupWritten:
     """Check a backup and write it over the header.
 
     The keyslot areas are written before the header that refers to them. A kill in between can leave
     a header whose keyslots do not open; running the restore again completes it.
 
     Raises:
-        RollbackError: The backup is older than the header, of another volume, or lacks the
-            authentication that the header has, without ``force``.
+        RollbackError: The backup is older than the header or than what is known, of another volume,
+            or lacks the authentication that either has, without ``force``.
         HeaderTamperedError: The backup was tampered with, also with ``force``.
         FormatError: The backup is not a whole, valid header.
     """
-    data = read_at(backup, ByteOffset(0), ByteCount(_MOST_BYTES + 1))
+    data = _read(backup)
     current = None if force else _current_header(disk)
     checked = check_backup(current, data, detached=disk.detached)
     inspected = inspect(checked.loaded, _material(checked), tee)
     if inspected.state == "tampered":
         raise tampered(inspected.findings)
+    if known is not None and not force:
+        _check_known(known, inspected)
     if current is not None:
         _check_epoch(current, inspected)
     if not disk.detached:
@@ -68,10 +84,17 @@ def restore_backup(disk: Disk, backup: int, tee: Tee, *, force: bool) -> BackupW
     return _written(inspected, len(data))
 
 
+def _read(backup: int) -> bytes:
+    return read_at(backup, ByteOffset(0), ByteCount(_MOST_BYTES + 1))
+
+
 def _written(inspected: Inspected, size_bytes: int) -> BackupWritten:
     binary = inspected.header.binary
-    epoch = 0 if inspected.token is None else inspected.token.epoch
-    return BackupWritten(binary.uuid, binary.seqid, size_bytes, epoch)
+    return BackupWritten(binary.uuid, binary.seqid, size_bytes, _epoch(inspected))
+
+
+def _epoch(inspected: Inspected) -> int:
+    return 0 if inspected.token is None else inspected.token.epoch
 
 
 def _material(checked: Backup) -> dict[int, bytes]:
@@ -83,6 +106,25 @@ def _material(checked: Backup) -> dict[int, bytes]:
     }
 
 
+def _check_known(known: KnownHeader, inspected: Inspected) -> None:
+    # Also keeps the host to the file that it asked about before.
+    if inspected.uuid.lower() != known.volume.lower():
+        raise RollbackError(
+            f"the backup is of the volume {inspected.uuid}, and {known.volume} was expected"
+        )
+    if known.authenticated and inspected.token is None:
+        raise RollbackError(
+            "the backup has no authentication, and the volume had when it was last seen",
+            hint=_BARE_HINT,
+        )
+    if _epoch(inspected) < known.minimum_epoch:
+        raise RollbackError(
+            f"the backup is of epoch {_epoch(inspected)}, "
+            f"and epoch {known.minimum_epoch} was seen here",
+            hint=f"{_OLDER_HINT}; --force restores it all the same",
+        )
+
+
 def _check_epoch(current: Header, inspected: Inspected) -> None:
     token = strongroom_token(current)
     if token is None:
@@ -90,12 +132,12 @@ def _check_epoch(current: Header, inspected: Inspected) -> None:
     if inspected.token is None:
         raise RollbackError(
             "the backup has no authentication, and the header has",
-            hint="it is from before the volume was sealed, or was made by somebody else",
+            hint=_BARE_HINT,
         )
     if inspected.token.epoch < token.epoch:
         raise RollbackError(
             f"the backup is of epoch {inspected.token.epoch}, and the header of {token.epoch}",
-            hint="an older header brings back keyslots that were removed since",
+            hint=_OLDER_HINT,
         )
 
 
@@ -103,8 +145,14 @@ def _current_header(disk: Disk) -> Header | None:
     # A header that is gone or damaged is what backups are for: it stops nobody from restoring. One
     # that is whole but not understood is not overwritten.
     try:
-        return load_header(
+        header = load_header(
             disk.header_copy(), image_size_bytes=disk.header_size_bytes(), detached=disk.detached
         ).header
     except (NotLuksError, HeaderBrokenError):
         return None
+    # Nothing opens one with a malformed token either, and its sequence number may be anybody's.
+    try:
+        strongroom_token(header)
+    except FormatError:
+        return None
+    return header

@@ -6,7 +6,8 @@
     fresh --LoadDisk--> loaded --Unlock--> unlocked --Serve--> serving
       |                   |
       +-- CreateVolume,   +-- DumpHeader, BackupHeader, AddKeyslot, ChangeKeyslot, RemoveKeyslot,
-          RestoreHeader       Reseal, HandOver, TakeOver
+          ReadBackup,         Reseal, HandOver, TakeOver
+          RestoreHeader
 
 ``Describe``, ``ProveIdentity``, ``RunSelftest``, ``NewRecipient``, ``BecomeSuccessor`` and
 ``Shutdown`` are allowed in every state. A call in the wrong state is refused: the host's own code
@@ -126,6 +127,9 @@ class Session:
             case calls.BackupHeader(output):
                 loaded_volume = self._loaded()
                 return backup.write_backup(loaded_volume.inspected, loaded_volume.disk, output)
+            case calls.ReadBackup(file):
+                self._require_fresh()
+                return backup.read_backup(file)
             case calls.RestoreHeader() as call:
                 return self._restore(call)
             case calls.Shutdown():
@@ -259,7 +263,9 @@ class Session:
     def _restore(self, call: calls.RestoreHeader) -> calls.BackupWritten:
         self._require_fresh()
         with self._disk_of(call.image, call.header) as disk:
-            return backup.restore_backup(disk, call.backup, self._tee, force=call.force)
+            return backup.restore_backup(
+                disk, call.backup, self._tee, known=call.known, force=call.force
+            )
 
     def _shutdown(self) -> calls.Done:
         self.ended = True

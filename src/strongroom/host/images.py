@@ -15,7 +15,7 @@ from typing import Final, TypeAlias, TypeVar
 
 from strongroom.boundary import calls
 from strongroom.boundary.sealed import BLANK
-from strongroom.errors import UsageError
+from strongroom.errors import StrongroomError, UsageError
 from strongroom.host import known_enclaves, runtime, target
 from strongroom.host.contracts import (
     FormatRequest,
@@ -28,6 +28,7 @@ from strongroom.host.contracts import (
     Unlocking,
 )
 from strongroom.host.launch import EnclaveProcess, launch
+from strongroom.host.remembering import after_change, ensure_rememberable
 from strongroom.host.results import enrolment_facts_if_any
 from strongroom.host.sealing import RecoveryKeyReceiver
 from strongroom.host.silence import Silent
@@ -54,6 +55,7 @@ def format_volume(
         MountedError: The target is in use.
         NoSpaceError: There is no room for it.
         SecretError: The passphrase could not be read or is empty.
+        NoPermissionError: The state directory cannot be written.
         UsageError: Gramine cannot open a file that is yet to be made.
     """
     runtime.sweep()
@@ -64,6 +66,7 @@ def format_volume(
         _format_target(request) as files,
         launch(report, tee=how.tee, disk=disk) as enclave,
     ):
+        known_enclaves.ensure_writable()
         image, header = enclave.files(*files)
         trust = VolumeTrust("", how, report)
         recipient = enclave.call(calls.NewRecipient("format"))
@@ -87,12 +90,13 @@ def format_volume(
         # A volume whose recovery key was lost on the way must not appear.
         if recovery is not None and created.recovery_key is not None:
             recovery.deliver(created.recovery_key)
-        trust.remember(
-            created.uuid,
-            created.enrolment,
-            authenticated=created.enrolment is not None,
-            epoch=created.epoch,
-        )
+        with after_change(report):
+            trust.remember(
+                created.uuid,
+                created.enrolment,
+                authenticated=created.enrolment is not None,
+                epoch=created.epoch,
+            )
     return _format_result(request, created)
 
 
@@ -158,9 +162,11 @@ def add_keyslot(  # noqa: PLR0913 - one argument for each thing that is asked fo
             recovery_key_to=None if recovery is None else recovery.public_key,
         )
         written = loaded.enclave.call(loaded.with_passphrases(order, existing, added))
-        loaded.remember(written.epoch)
-    if recovery is not None and written.recovery_key is not None:
-        recovery.deliver(written.recovery_key)
+        try:
+            if recovery is not None and written.recovery_key is not None:
+                _deliver(recovery, written.recovery_key, written.keyslot.number)
+        finally:
+            loaded.remember(written.epoch)
     return _keyslot_result(written.keyslot)
 
 
@@ -209,54 +215,6 @@ def remove_keyslot(
         loaded.remember(written.epoch)
 
 
-def backup_header(image: ImageReference, file: Path) -> dict[str, JsonValue]:
-    """Write a header backup, as ``cryptsetup luksHeaderBackup`` does, to a file that is new.
-
-    Raises:
-        TargetInUseError: The file exists.
-    """
-    runtime.sweep()
-    with (
-        loaded_image(image, Unlocking(), Silent(), read_only=True) as loaded,
-        target.create_image(file, 0, sparse=True) as output,
-    ):
-        written = loaded.enclave.call(calls.BackupHeader(output))
-    return {
-        "file": str(file),
-        "uuid": written.uuid,
-        "sequence_number": written.sequence_number,
-        "size_bytes": written.size_bytes,
-    }
-
-
-def restore_header(
-    image: ImageReference, file: Path, report: Reporter, *, force: bool
-) -> dict[str, JsonValue]:
-    """Check a header backup and write it to the image.
-
-    Raises:
-        RollbackError: It is older than the header, or of another volume, without ``force``.
-        AlreadyOpenError: The volume is open.
-    """
-    runtime.sweep()
-    with contextlib.ExitStack() as stack:
-        image_fd, header_fd = open_files(image, stack, read_only=False)
-        backup_fd = target.open_image(file, read_only=True)
-        stack.callback(os.close, backup_fd)
-        target.ensure_not_in_use(image.path)
-        stack.enter_context(target.OpenLock(image_fd, path=image.path, read_only=False))
-        stack.enter_context(_header_lock(image, image_fd, header_fd))
-        enclave = stack.enter_context(launch(report))
-        restored = enclave.call(calls.RestoreHeader(image_fd, header_fd, backup_fd, force))
-        _remember_restored(restored, exactly=force)
-    return {
-        "image": str(image.path),
-        "uuid": restored.uuid,
-        "sequence_number": restored.sequence_number,
-        "size_bytes": restored.size_bytes,
-    }
-
-
 def selftest() -> tuple[tuple[str, bool], ...]:
     """Run the known-answer tests inside an enclave."""
     with launch(Silent()) as enclave:
@@ -271,6 +229,7 @@ class LoadedImage:
     enclave: EnclaveProcess
     facts: calls.DiskFacts
     trust: VolumeTrust
+    report: Reporter
 
     def sealed(
         self,
@@ -301,13 +260,17 @@ class LoadedImage:
         return replace(order, existing=opening, new=following)
 
     def remember(self, epoch: int) -> None:
-        """Write down that the volume's header is of this epoch from now on."""
-        self.trust.remember(
-            self.facts.uuid,
-            own_enrolment(self.facts),
-            authenticated=self.facts.enrolment is not None,
-            epoch=epoch,
-        )
+        """Write down that the volume's header is of this epoch from now on.
+
+        The change is made by then, so what fails is said and is no error.
+        """
+        with after_change(self.report):
+            self.trust.remember(
+                self.facts.uuid,
+                own_enrolment(self.facts),
+                authenticated=self.facts.enrolment is not None,
+                epoch=epoch,
+            )
 
 
 @contextlib.contextmanager
@@ -316,20 +279,25 @@ def loaded_image(
 ) -> Iterator[LoadedImage]:
     """Start an enclave that has the header of an image, and end it with the block.
 
+    Unless ``read_only``, what a change makes of it can be remembered.
+
     Raises:
-        StrongroomError: The image cannot be opened, or its header is not valid.
+        StrongroomError: The image cannot be opened, its header is not valid, or the state directory
+            cannot be written.
     """
     with contextlib.ExitStack() as stack:
         image_fd, header_fd = open_files(image, stack, read_only=read_only)
         disk = StartDisk(image, read_only=read_only)
         enclave = stack.enter_context(launch(report, tee=how.tee, disk=disk))
-        stack.enter_context(_header_lock(image, image_fd, header_fd))
+        stack.enter_context(header_lock(image, image_fd, header_fd))
         files = enclave.files(image_fd, header_fd)
         facts = enclave.call(calls.LoadDisk(*files, read_only=read_only))
         for notice in facts.notices:
             report.notice(notice)
+        if not read_only:
+            ensure_rememberable(facts)
         trust = VolumeTrust(facts.uuid, how, report, changes=facts.acceptable)
-        yield LoadedImage(enclave, facts, trust)
+        yield LoadedImage(enclave, facts, trust, report)
 
 
 def open_files(
@@ -345,9 +313,10 @@ def open_files(
     return image_fd, header_fd
 
 
-def _header_lock(
+def header_lock(
     image: ImageReference, image_fd: int, header_fd: int | None
 ) -> contextlib.AbstractContextManager[object]:
+    """Return the lock that everybody holds who reads or writes a header."""
     return target.HeaderLock(
         image_fd if header_fd is None else header_fd, path=image.header or image.path
     )
@@ -393,15 +362,19 @@ def _format_header(path: Path, stack: contextlib.ExitStack, *, force: bool) -> i
     return header_fd
 
 
+def _deliver(receiver: RecoveryKeyReceiver, key: calls.SealedReply, keyslot: int) -> None:
+    """Write the recovery key of a keyslot that is on the disk by now."""
+    try:
+        receiver.deliver(key)
+    except StrongroomError as err:
+        raise type(err)(
+            f"keyslot {keyslot} was added, and its recovery key is lost: {err.message}",
+            hint=f"nobody has it: strongroom slot remove --keyslot {keyslot}",
+        ) from err
+
+
 def _factors(names: tuple[str, ...]) -> calls.Factors:
     return names  # type: ignore[return-value]  # refused by the boundary's schema
-
-
-def _remember_restored(restored: calls.BackupWritten, *, exactly: bool) -> None:
-    known = known_enclaves.find(restored.uuid)
-    if known is not None:
-        seen = replace(known, authenticated=restored.epoch > 0, epoch=restored.epoch)
-        (known_enclaves.replace if exactly else known_enclaves.remember)(seen)
 
 
 def _kdf(choice: KdfChoice) -> calls.KdfParameters:

@@ -51,6 +51,7 @@ _LINE: Final = re.compile(
     " measurement=([0-9a-f]{64}) signer=([0-9a-f]{64})"
     f" product={_NUMBER} svn={_NUMBER} authenticated=(yes|no) epoch={_NUMBER}"
 )
+_LONGEST_LINE_BYTES: Final = 512
 _MAX_NUMBER16: Final = 2**16 - 1
 _MAX_EPOCH: Final = 2**64 - 1
 
@@ -112,6 +113,22 @@ def everything() -> tuple[KnownEnclave, ...]:
             raise _twice(found[known.volume].place, number, known.volume)
         found[known.volume] = known
     return tuple(found.values())
+
+
+def ensure_writable() -> None:
+    """Check that another line could be written now; it waits for the lock, and leaves no trace.
+
+    For the moment before a change that must be remembered. It can still fail afterwards.
+
+    Raises:
+        TeeError: As :func:`find`, and the state directory may be written by others.
+        NoPermissionError: The state directory cannot be written.
+        NoSpaceError: There is no room.
+        PlatformError: It could not be written for another reason.
+    """
+    with _translated(), _locked_directory() as directory:
+        _write_draft(directory, [*_read_in(directory), bytes(_LONGEST_LINE_BYTES)])
+        _remove_draft(directory)
 
 
 def remember(known: KnownEnclave) -> None:
@@ -359,6 +376,16 @@ def _locked_directory() -> Iterator[int]:
 
 
 def _write(directory: int, lines: list[bytes]) -> None:
+    _write_draft(directory, lines)
+    try:
+        os.replace(_DRAFT, _NAME, src_dir_fd=directory, dst_dir_fd=directory)
+    except OSError:
+        _remove_draft(directory)
+        raise
+    os.fsync(directory)
+
+
+def _write_draft(directory: int, lines: list[bytes]) -> None:
     content = b"".join(line + b"\n" for line in lines)
     if len(content) > MAX_FILE_BYTES:
         raise NoSpaceError(f"{path()} would be longer than {MAX_FILE_BYTES} bytes")
@@ -369,11 +396,9 @@ def _write(directory: int, lines: list[bytes]) -> None:
             draft.write(content)
             draft.flush()
             os.fsync(draft.fileno())
-        os.replace(_DRAFT, _NAME, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError:
         _remove_draft(directory)
         raise
-    os.fsync(directory)
 
 
 def _remove_draft(directory: int) -> None:

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from strongroom.errors import PlatformError
+
 _DEFAULT: Final = "/var/lib/strongroom"
 _ROOT: Final = 0
 
@@ -22,6 +24,9 @@ def state_directory() -> Path:
     Returns:
         An absolute path. Who owns it, and who else may write there, is for its users to check.
 
+    Raises:
+        PlatformError: The fourth applies, and the user has no home.
+
     Spec: XDG Base Directory Specification 0.8, "a relative path should be considered invalid".
     """
     chosen = os.environ.get("STRONGROOM_STATE_DIR")
@@ -31,5 +36,15 @@ def state_directory() -> Path:
         return Path(_DEFAULT)
     home = Path(os.environ.get("XDG_STATE_HOME", ""))
     if not home.is_absolute():
-        home = Path.home() / ".local" / "state"
+        home = _home() / ".local" / "state"
     return home / "strongroom"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as err:
+        raise PlatformError(
+            f"user {os.geteuid()} has no home directory to keep state in",
+            hint="set STRONGROOM_STATE_DIR",
+        ) from err

@@ -24,6 +24,7 @@ from strongroom.errors import (
 from strongroom.host import control, control_calls, daemon, runtime
 from strongroom.host.attach.record import process_started
 from strongroom.host.background import Background
+from strongroom.host.backups import backup_header, restore_header
 from strongroom.host.contracts import (
     Enrolment,
     ListedVolume,
@@ -39,13 +40,11 @@ from strongroom.host.doctor import doctor
 from strongroom.host.identity import identity
 from strongroom.host.images import (
     add_keyslot,
-    backup_header,
     change_keyslot,
     dump,
     format_volume,
     list_keyslots,
     remove_keyslot,
-    restore_header,
     selftest,
 )
 from strongroom.host.resealing import reseal

@@ -50,6 +50,7 @@ _NUMBERED: Final = {
     "digests": MAX_DIGESTS,
 }
 _VERSION: Final = 1
+_HINT: Final = "it was damaged or changed: restore a backup of the header"
 _MEMBERS: Final = frozenset(
     {"type", "keyslots", "version", "epoch", "enclave", "slots", "header", "mac"}
 )
@@ -194,10 +195,15 @@ def strongroom_token(header: Header) -> StrongroomToken | None:
     if not numbers:
         return None
     if len(numbers) > 1:
-        raise FormatError(f"the header has {len(numbers)} strongroom tokens, and not one")
+        raise FormatError(
+            f"the header has {len(numbers)} strongroom tokens, and not one", hint=_HINT
+        )
     root = JsonObject("metadata", parse_json(header.metadata.json_text))
     token = root.child("tokens").child(str(numbers[0])).members
-    return parse_token(numbers[0], token)
+    try:
+        return parse_token(numbers[0], token)
+    except FormatError as err:
+        raise type(err)(err.message, hint=err.hint or _HINT) from err
 
 
 def parse_token(number: int, members: dict[str, JsonValue]) -> StrongroomToken:

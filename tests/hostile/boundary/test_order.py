@@ -24,7 +24,7 @@ ALWAYS: Final = {
     "Shutdown",
 }
 ALLOWED: Final = {
-    "fresh": {"LoadDisk", "CreateVolume", "RestoreHeader"},
+    "fresh": {"LoadDisk", "CreateVolume", "ReadBackup", "RestoreHeader"},
     "loaded": {
         "Unlock",
         "DumpHeader",
@@ -74,6 +74,7 @@ def requests(descriptor: int) -> list[Call[object]]:
         calls.DumpHeader(),
         calls.HandOver(SEALED, SUCCESSOR, "signer"),
         calls.LoadDisk(descriptor, None, read_only=True),
+        calls.ReadBackup(descriptor),
         calls.ReadCounters(),
         calls.RemoveKeyslot(SEALED, 0),
         calls.Reseal(SEALED, "signer", adopt=False),

@@ -15,6 +15,7 @@ from strongroom import tee
 from strongroom._core import Secret
 from strongroom.errors import TeeError
 from strongroom.tee.process import platform
+from strongroom.tee.process.signature import sign
 from strongroom.tee.process.store import Store
 from tests.conftest import require_root
 from tests.unit.tee.scene import ROOT, SOURCES, START, secret, start
@@ -145,7 +146,8 @@ def test_what_is_made_is_for_its_owner_alone(tmp_path: Path) -> None:
     finally:
         os.umask(old)
     found = {str(p.relative_to(state)): p.stat().st_mode & 0o7777 for p in state.rglob("*")}
-    assert found == {"process": 0o700, "process/root": 0o600, "process/signer": 0o600}
+    files = {f"process/{name}": 0o600 for name in ("root", "signer", "started")}
+    assert found == {"process": 0o700, **files}
     assert state.stat().st_mode & 0o7777 == 0o700
     root, signer = (state / "process/root").read_bytes(), (state / "process/signer").read_bytes()
     assert len(root) == len(signer) == 32
@@ -185,3 +187,91 @@ def test_first_starts_at_once_agree(tmp_path: Path) -> None:
     said = [json.loads(process.communicate(timeout=60)[0]) for process in starting]
     assert all(one == said[0] for one in said)
     assert tee.verify_report("process", bytes.fromhex(said[0]["report"]), tmp_path).genuine
+    assert {path.name for path in (tmp_path / "process").iterdir()} == {"root", "signer", "started"}
+
+
+# --- what is made once ----------------------------------------------------------------------------
+
+
+def refusal(state: Path) -> str:
+    """Return why an enclave does not start."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", START, str(SOURCES), str(state)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    return done.stderr
+
+
+@pytest.mark.parametrize("also", [(), ("started",), ("signer",)])
+def test_a_lost_root_is_not_made_again(tmp_path: Path, also: tuple[str, ...]) -> None:
+    first = start(tmp_path)
+    process = tmp_path / "process"
+    root = (process / "root").read_bytes()
+    for name in ("root", *also):
+        (process / name).unlink()
+    for _ in range(2):
+        assert "there is no" in refusal(tmp_path)
+        assert not (process / "root").exists()
+    with (
+        pytest.raises(TeeError, match=r"there is no .*root") as lost,
+        Store(tmp_path, create=True) as store,
+        store.first_start() as is_first,
+    ):
+        platform.root_secret(store, create=is_first)
+    assert "from a backup" in lost.value.hint
+    if "signer" not in also:
+        (process / "root").write_bytes(root)
+        (process / "root").chmod(0o600)
+        assert start(tmp_path) == first
+
+
+def test_with_signatures_alone_a_machine_starts_for_the_first_time_once(tmp_path: Path) -> None:
+    measurement = bytes.fromhex(start(tmp_path / "elsewhere")["measurement"])
+    process = tmp_path / "process"
+    (process / "signatures").mkdir(mode=0o700, parents=True)
+    process.chmod(0o700)
+    signed = sign(secret(ROOT), measurement, product_id=1, security_version=1)
+    (process / "signatures" / f"{measurement.hex()}.json").write_bytes(signed.document())
+    start(tmp_path)
+    assert {path.name for path in process.iterdir()} == {"root", "signatures", "started"}
+    (process / "root").unlink()
+    assert "there is no" in refusal(tmp_path)
+
+
+def cut_short(state: Path, cut_after: str) -> None:
+    with Store(state, create=True) as store, store.first_start() as is_first:
+        assert is_first
+        if cut_after != "nothing":
+            store.make_secret("root")
+        if cut_after == "signer":
+            store.make_secret("signer")
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("cut_after", ["nothing", "root", "signer"])
+def test_a_first_start_that_was_cut_short_is_repeated(tmp_path: Path, cut_after: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        cut_short(tmp_path, cut_after)
+    made = {path.name: path.read_bytes() for path in (tmp_path / "process").iterdir()}
+    assert start(tmp_path) == start(tmp_path)
+    now = {path.name: path.read_bytes() for path in (tmp_path / "process").iterdir()}
+    assert now.keys() == {"root", "signer", "started"}
+    assert {name: now[name] for name in made if name != ".starting"} == {
+        name: content for name, content in made.items() if name != ".starting"
+    }
+
+
+def test_a_machine_of_an_earlier_version_has_started(tmp_path: Path) -> None:
+    first = start(tmp_path)
+    mark = tmp_path / "process/started"
+    mark.unlink()
+    (tmp_path / "process/signer").rename(tmp_path / "signer")
+    assert "nobody signed" in refusal(tmp_path)
+    (tmp_path / "signer").rename(tmp_path / "process/signer")
+    assert start(tmp_path) == first
+    assert mark.exists()

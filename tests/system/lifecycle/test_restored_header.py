@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """A header that its operator puts back: refused when older, unless the operator insists."""
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from tests.harness import CHEAP_KDF, Operator
+from tests.hostile.enrolled.scene import rewritten, tree_of
 
 pytestmark = pytest.mark.system
+
+BOTH_COPIES: Final = 32 << 10
 
 
 @pytest.fixture
@@ -46,3 +52,79 @@ def test_an_older_image_is_refused_and_a_forced_restore_settles_it(
     operator.strongroom("header", "restore", older, volume.parent / "backup", "--force")
     with operator.opened(older, "older") as opened:
         assert opened["epoch"] == 1
+
+
+def wipe(image: Path) -> None:
+    """Leave no header."""
+    with image.open("r+b") as file:
+        file.write(bytes(BOTH_COPIES))
+
+
+def spoil_token(image: Path) -> None:
+    """Give the token an epoch that no token has, and the header a right checksum."""
+    whole = image.read_bytes()
+    tree = tree_of(whole)
+    token = next(value for value in tree["tokens"].values() if value["type"] == "strongroom")
+    token["epoch"] = 0
+    image.write_bytes(rewritten(whole, tree))
+
+
+@pytest.mark.parametrize("damage", [wipe, spoil_token])
+def test_what_was_seen_here_outlives_the_header(
+    volume: Path, operator: Operator, damage: Callable[[Path], None]
+) -> None:
+    operator.strongroom("header", "backup", volume, volume.parent / "newer")
+    damage(volume)
+    damaged = volume.read_bytes()
+    refused = operator.strongroom(
+        "header", "restore", volume, volume.parent / "backup", check=False
+    )
+    assert refused.returncode == 20, refused.stderr
+    assert "of epoch 1" in refused.stderr
+    assert "epoch 2 was seen" in refused.stderr
+    assert volume.read_bytes() == damaged
+    operator.strongroom("header", "restore", volume, volume.parent / "newer")
+    with operator.opened(volume, "restored") as opened:
+        assert opened["epoch"] == 2
+
+
+def test_force_is_remembered(volume: Path, operator: Operator) -> None:
+    wipe(volume)
+    operator.strongroom("header", "restore", volume, volume.parent / "backup", "--force")
+    with operator.opened(volume, "restored") as opened:
+        assert opened["epoch"] == 1
+
+
+def test_a_header_without_codes_does_not_take_the_place_of_one(
+    volume: Path, operator: Operator
+) -> None:
+    whole = volume.read_bytes()
+    tree = tree_of(whole)
+    tree["tokens"] = {}
+    stripped = volume.parent / "stripped.img"
+    stripped.write_bytes(rewritten(whole, tree))
+    operator.strongroom("header", "backup", stripped, volume.parent / "stripped")
+    wipe(volume)
+    refused = operator.strongroom(
+        "header", "restore", volume, volume.parent / "stripped", check=False
+    )
+    assert refused.returncode == 20, refused.stderr
+    assert "no authentication" in refused.stderr
+
+
+def test_a_machine_that_never_saw_the_volume_restores_it(
+    volume: Path, operator: Operator, tmp_path: Path
+) -> None:
+    stranger = Operator(tmp_path, environment={"STRONGROOM_STATE_DIR": str(tmp_path / "other")})
+    wipe(volume)
+    restored = stranger.facts("header", "restore", volume, volume.parent / "backup")
+    assert restored["uuid"] == operator.facts("dump", volume)["uuid"]
+
+
+def test_a_malformed_token_says_what_mends_it(volume: Path, operator: Operator) -> None:
+    spoil_token(volume)
+    key = ("--attach", "none", "--passphrase-file", operator.passphrase_file)
+    for command in (("open", volume, "v", *key), ("dump", volume), ("slot", "list", volume)):
+        refused = operator.strongroom(*command, "--json", check=False)
+        assert refused.returncode == 10, refused.stderr
+        assert "backup of the header" in json.loads(refused.stdout)["hint"]

@@ -19,7 +19,14 @@ import pytest
 
 from strongroom.errors import NoPermissionError, NoSpaceError, PlatformError, TeeError
 from strongroom.host import known_enclaves
-from strongroom.host.known_enclaves import KnownEnclave, find, forget, remember, replace
+from strongroom.host.known_enclaves import (
+    KnownEnclave,
+    ensure_writable,
+    find,
+    forget,
+    remember,
+    replace,
+)
 from strongroom.tee.identity import Identity
 
 pytestmark = pytest.mark.unit
@@ -294,6 +301,7 @@ USES: Final = [
     lambda: remember(dataclasses.replace(ENCLAVE, epoch=9)),
     lambda: replace(OTHER),
     lambda: forget(ONE),
+    ensure_writable,
 ]
 
 
@@ -533,6 +541,24 @@ def test_a_draft_of_a_dead_process_does_not_matter(file: Path) -> None:
     remember(OTHER)
     assert (find(ONE), find(TWO)) == (ENCLAVE, OTHER)
     assert not draft.exists()
+
+
+def test_looking_whether_it_can_be_written_changes_nothing(file: Path) -> None:
+    ensure_writable()
+    assert [path.name for path in file.parent.iterdir()] == [f"{file.name}.lock"]
+    remember(ENCLAVE)
+    ensure_writable()
+    assert file.read_text() == LINE + "\n"
+    assert len(list(file.parent.iterdir())) == 2
+
+
+def test_what_could_not_be_written_is_known_before(file: Path) -> None:
+    file.write_bytes(b"#" * (known_enclaves.MAX_FILE_BYTES - len(LINE)))
+    with pytest.raises(NoSpaceError):
+        ensure_writable()
+    (file.parent / ".known-enclaves.new" / "full").mkdir(parents=True)
+    with pytest.raises(PlatformError):
+        ensure_writable()
 
 
 def test_an_update_waits_for_the_lock(file: Path) -> None:

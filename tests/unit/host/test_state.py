@@ -2,10 +2,13 @@
 """Where state is kept, for whom."""
 
 import os
+import pwd
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from strongroom.errors import PlatformError
 from strongroom.host.state import state_directory
 
 pytestmark = pytest.mark.unit
@@ -58,3 +61,17 @@ def test_the_operator_may_choose(
     monkeypatch.setenv("STRONGROOM_STATE_DIR", chosen)
     assert state_directory() == tmp_path / chosen
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_has_no_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: int) -> NoReturn:
+        raise KeyError
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    with pytest.raises(PlatformError, match="user 54321 has no home") as refusal:
+        state_directory()
+    assert "STRONGROOM_STATE_DIR" in refusal.value.hint
+    monkeypatch.setenv("XDG_STATE_HOME", "/x/state")
+    assert state_directory() == Path("/x/state/strongroom")

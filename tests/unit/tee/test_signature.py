@@ -11,7 +11,6 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from strongroom.errors import TeeError
-from strongroom.tee.process import platform
 from strongroom.tee.process.signature import SignedIdentity, parse, sign, signed_identity
 from strongroom.tee.process.store import Store
 from tests.unit.tee.scene import secret, start
@@ -125,37 +124,36 @@ def test_one_of_another_measurement_is_refused() -> None:
 
 
 def test_a_file_comes_before_this_machines_signer(store: Store) -> None:
-    assert signed_identity(store, MEASUREMENT).security_version == 1
+    assert signed_identity(store, MEASUREMENT, create=True).security_version == 1
     place(store, signed(9).document())
-    assert signed_identity(store, MEASUREMENT) == signed(9)
-    assert signed_identity(store, bytes(32)).security_version == 1
+    assert signed_identity(store, MEASUREMENT, create=False) == signed(9)
+    assert signed_identity(store, bytes(32), create=False).security_version == 1
 
 
 def test_with_a_file_no_signer_is_made(store: Store) -> None:
     place(store, signed().document())
-    signed_identity(store, MEASUREMENT)
+    signed_identity(store, MEASUREMENT, create=True)
     assert not (store.path / "signer").exists()
 
 
 def test_a_bad_file_is_not_passed_over(store: Store) -> None:
     place(store, json.dumps({**members(), "security_version": 8}).encode())
     with pytest.raises(TeeError, match=r"signature .* is wrong"):
-        signed_identity(store, MEASUREMENT)
+        signed_identity(store, MEASUREMENT, create=False)
     place(store, b" " * 5000)
     with pytest.raises(TeeError, match="longer than 4096"):
-        signed_identity(store, MEASUREMENT)
+        signed_identity(store, MEASUREMENT, create=False)
 
 
 def test_a_signer_that_was_removed_is_not_made_again(store: Store) -> None:
-    signed_identity(store, MEASUREMENT)
-    platform.root_secret(store, create=True)
+    signed_identity(store, MEASUREMENT, create=True)
     (store.path / "signer").unlink()
     with pytest.raises(TeeError, match=f"nobody signed .* {MEASUREMENT.hex()}") as refusal:
-        signed_identity(store, MEASUREMENT)
+        signed_identity(store, MEASUREMENT, create=False)
     assert "signatures" in refusal.value.hint
     assert not (store.path / "signer").exists()
     place(store, signed().document())
-    assert signed_identity(store, MEASUREMENT) == signed()
+    assert signed_identity(store, MEASUREMENT, create=False) == signed()
 
 
 def test_a_signed_process_says_so(tmp_path: Path) -> None:

@@ -21,17 +21,18 @@ __all__ = ["start", "verify_report"]
 def start(state: Path) -> ProcessTee:
     """Measure this process, find who signed for it, and read the platform's root secret.
 
-    All files are read here, and the machine's own are made here at the first start.
+    All files are read here, and the machine's own are made here at the first start, and only then.
 
     Raises:
-        TeeError: A file cannot be measured, or one of the state directory is not as it must be.
+        TeeError: The root secret or the signer was lost, a file cannot be measured, or one of the
+            state directory is not as it must be.
         PlatformError: The state directory cannot be written.
     """
     measurement = measure.this_process()
     boot = platform.boot_id()
-    with Store(state, create=True) as store:
-        signed = signed_identity(store, measurement)
-        root = platform.root_secret(store, create=True)
+    with Store(state, create=True) as store, store.first_start() as first:
+        root = platform.root_secret(store, create=first)
+        signed = signed_identity(store, measurement, create=first)
     identity = Identity(
         tee="process",
         simulated=True,

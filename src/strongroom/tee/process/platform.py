@@ -8,17 +8,22 @@ from typing import Final
 
 from strongroom._core import Secret, hkdf_sha256
 from strongroom.errors import TeeError
-from strongroom.tee.process.store import Store
+from strongroom.tee.process.store import ROOT, Store
 
-ROOT: Final = "root"
 REPORT_KEY_BYTES: Final = 32
 
+_MADE_HINT: Final = "it is made by the first enclave that starts with this state directory"
+_LOST_HINT: Final = "put process/root back from a backup: another one is another machine's"
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _REPORT_KEY_INFO: Final = b"strongroom/1 report key\0"
 
 
 def root_secret(store: Store, *, create: bool) -> Secret:
     """Return the platform's root secret, 32 bytes.
+
+    Args:
+        store: Where it is.
+        create: This is the machine's first start, so it may be made.
 
     Raises:
         TeeError: There is none and none is to be made, or its file is not as it must be.
@@ -31,7 +36,7 @@ def root_secret(store: Store, *, create: bool) -> Secret:
     if root is None:
         raise TeeError(
             f"there is no {store.path / ROOT}",
-            hint="it is made by the first enclave that starts with this state directory",
+            hint=_LOST_HINT if store.was_started() else _MADE_HINT,
         )
     return root
 

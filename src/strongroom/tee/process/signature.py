@@ -23,16 +23,13 @@ from typing import Final
 from strongroom._core import Secret, ed25519_public_key, ed25519_sign, ed25519_verifies
 from strongroom.errors import TeeError
 from strongroom.tee.process.canonical import canonical
-from strongroom.tee.process.platform import ROOT
-from strongroom.tee.process.store import Store
+from strongroom.tee.process.store import SIGNER, Store
 
 PRODUCT_ID: Final = 1
 """Strongroom's number among the products of its signer."""
 
 SECURITY_VERSION: Final = 1
 """Raised when a weakness is mended that the volumes of older versions must not stay open to."""
-
-SIGNER: Final = "signer"
 
 _CONTEXT: Final = b"strongroom process identity 1\0"
 _MAX_DOCUMENT_BYTES: Final = 4096
@@ -67,8 +64,13 @@ class SignedIdentity:
         }
 
 
-def signed_identity(store: Store, measurement: bytes) -> SignedIdentity:
+def signed_identity(store: Store, measurement: bytes, *, create: bool) -> SignedIdentity:
     """Return the verified identity of a measurement.
+
+    Args:
+        store: Where signatures and this machine's signer are.
+        measurement: 32 bytes.
+        create: This is the machine's first start, so its signer may be made.
 
     Raises:
         TeeError: Nobody signed for it, or a signature or its file is bad.
@@ -77,7 +79,7 @@ def signed_identity(store: Store, measurement: bytes) -> SignedIdentity:
     name = f"signatures/{measurement.hex()}.json"
     document = store.document(name, _MAX_DOCUMENT_BYTES)
     if document is None:
-        return _sign_here(store, measurement)
+        return _sign_here(store, measurement, create=create)
     return parse(document, measurement, subject=str(store.path / name))
 
 
@@ -120,9 +122,8 @@ def parse(document: bytes, measurement: bytes, *, subject: str) -> SignedIdentit
     return signed
 
 
-def _sign_here(store: Store, measurement: bytes) -> SignedIdentity:
-    # The signer is made before the root, so where there is a root the first start is past.
-    if store.secret(ROOT) is None:
+def _sign_here(store: Store, measurement: bytes, *, create: bool) -> SignedIdentity:
+    if create:
         store.make_secret(SIGNER)
     seed = store.secret(SIGNER)
     if seed is None:

@@ -6,12 +6,17 @@
     STATE/process/                       0700
         root                             0600  32 random bytes
         signer                           0600  32 bytes, an Ed25519 seed
+        started                          0600  empty: the machine's first start is past
+        .starting                        0600  the same file, while it is under way
         signatures/MEASUREMENT.json            signed identities, public
 """
 
+import contextlib
+import fcntl
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -20,11 +25,18 @@ from strongroom._core import Secret, read_secret_exactly, write_random_secret
 from strongroom.errors import TeeError
 
 SECRET_BYTES: Final = 32
+ROOT: Final = "root"
+SIGNER: Final = "signer"
+
+_STARTED: Final = "started"
+_STARTING: Final = ".starting"
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Without O_NONBLOCK, a FIFO in the place of a file would hold us for ever.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAKE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_MARK: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _ANY_OTHER: Final = stat.S_IRWXG | stat.S_IRWXO
 _OTHER_WRITES: Final = stat.S_IWGRP | stat.S_IWOTH
@@ -89,6 +101,43 @@ class Store:
         finally:
             os.close(fd)
 
+    @contextlib.contextmanager
+    def first_start(self) -> Iterator[bool]:
+        """Tell whether the machine's own secrets are to be made in this block.
+
+        They are made once. What is missing at a later start was lost, and another one would be
+        another machine's. A first start that was cut short is still the first when it is repeated;
+        of several at once, each waits for the one before.
+
+        Raises:
+            TeeError: The file system refuses to make files here.
+        """
+        if self._has(_STARTED):
+            yield False
+            return
+        # The lock goes when the directory is closed.
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        if not self._is_first():
+            yield False
+            # Made by a version that left no mark; it may be that nothing can be written now.
+            with contextlib.suppress(OSError):
+                self._mark(_STARTED)
+            return
+        try:
+            self._mark(_STARTING)
+        except OSError as err:
+            raise TeeError(f"cannot make {self.path / _STARTING}: {err.strerror}") from err
+        yield True
+        try:
+            os.rename(_STARTING, _STARTED, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            os.fsync(self._fd)
+        except OSError as err:
+            raise TeeError(f"cannot make {self.path / _STARTED}: {err.strerror}") from err
+
+    def was_started(self) -> bool:
+        """Tell whether an enclave has ever started here, as far as its traces say."""
+        return any(self._has(name) for name in (_STARTED, ROOT, SIGNER))
+
     def make_secret(self, name: str) -> None:
         """Make a random secret of 32 bytes, unless there is one: of several makers, one wins.
 
@@ -126,6 +175,20 @@ class Store:
         if len(content) > max_bytes:
             raise TeeError(f"{self.path / name} is longer than {max_bytes} bytes")
         return content
+
+    def _is_first(self) -> bool:
+        return not self.was_started() or (self._has(_STARTING) and not self._has(_STARTED))
+
+    def _has(self, name: str) -> bool:
+        try:
+            os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _mark(self, name: str) -> None:
+        os.close(os.open(name, _MARK, 0o600, dir_fd=self._fd))
+        os.fsync(self._fd)
 
     def _open(self, name: str, *, forbidden: int) -> int | None:
         path = self.path / name

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Header backups, of volumes that are open too, and putting them back on those that are not."""
+
+import contextlib
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from strongroom.boundary import calls
+from strongroom.host import known_enclaves, runtime, target
+from strongroom.host.contracts import ImageReference, Reporter, Unlocking
+from strongroom.host.images import JsonValue, header_lock, loaded_image, open_files
+from strongroom.host.known_enclaves import KnownEnclave
+from strongroom.host.launch import launch
+from strongroom.host.remembering import after_change
+from strongroom.host.silence import Silent
+
+
+def backup_header(image: ImageReference, file: Path) -> dict[str, JsonValue]:
+    """Write a header backup, as ``cryptsetup luksHeaderBackup`` does, to a file that is new.
+
+    Raises:
+        TargetInUseError: The file exists.
+    """
+    runtime.sweep()
+    with (
+        loaded_image(image, Unlocking(), Silent(), read_only=True) as loaded,
+        target.create_image(file, 0, sparse=True) as output,
+    ):
+        written = loaded.enclave.call(calls.BackupHeader(output))
+    return {
+        "file": str(file),
+        "uuid": written.uuid,
+        "sequence_number": written.sequence_number,
+        "size_bytes": written.size_bytes,
+    }
+
+
+def restore_header(
+    image: ImageReference, file: Path, report: Reporter, *, force: bool
+) -> dict[str, JsonValue]:
+    """Check a header backup and write it to the image.
+
+    Raises:
+        RollbackError: It is older than the header or than one that was seen here, or of another
+            volume, without ``force``.
+        AlreadyOpenError: The volume is open.
+    """
+    runtime.sweep()
+    with contextlib.ExitStack() as stack:
+        image_fd, header_fd = open_files(image, stack, read_only=False)
+        backup_fd = target.open_image(file, read_only=True)
+        stack.callback(os.close, backup_fd)
+        target.ensure_not_in_use(image.path)
+        stack.enter_context(target.OpenLock(image_fd, path=image.path, read_only=False))
+        stack.enter_context(header_lock(image, image_fd, header_fd))
+        enclave = stack.enter_context(launch(report))
+        uuid = enclave.call(calls.ReadBackup(backup_fd)).uuid
+        known = known_enclaves.find(uuid)
+        if known is not None:
+            known_enclaves.ensure_writable()
+        restored = enclave.call(
+            calls.RestoreHeader(image_fd, header_fd, backup_fd, force, _known_header(uuid, known))
+        )
+        with after_change(report):
+            _remember(restored, known, exactly=force)
+    return {
+        "image": str(image.path),
+        "uuid": restored.uuid,
+        "sequence_number": restored.sequence_number,
+        "size_bytes": restored.size_bytes,
+    }
+
+
+def _known_header(uuid: str, known: KnownEnclave | None) -> calls.KnownHeader:
+    if known is None:
+        return calls.KnownHeader(uuid, authenticated=False, minimum_epoch=0)
+    return calls.KnownHeader(uuid, known.authenticated, known.epoch)
+
+
+def _remember(restored: calls.BackupWritten, known: KnownEnclave | None, *, exactly: bool) -> None:
+    if known is not None:
+        seen = replace(known, authenticated=restored.epoch > 0, epoch=restored.epoch)
+        (known_enclaves.replace if exactly else known_enclaves.remember)(seen)
