@@ -178,18 +178,6 @@ def replace(known: KnownEnclave) -> None:
     _update(change)
 
 
-def forget(volume: str) -> bool:
-    """Remove every line of a volume, malformed ones too, and tell whether there were any.
-
-    Raises:
-        TeeError: The file cannot be read, or may have been written by others.
-        NoPermissionError: As :func:`remember`.
-        NoSpaceError: As :func:`remember`.
-        PlatformError: As :func:`remember`.
-    """
-    return _update(lambda lines: [line for line in lines if not _is_of(line, volume)])
-
-
 # --- lines ----------------------------------------------------------------------------------------
 
 
@@ -284,18 +272,16 @@ def _word(value: bool) -> str:  # noqa: FBT001 - the value itself
 # --- the file -------------------------------------------------------------------------------------
 
 
-def _update(change: Callable[[list[bytes]], list[bytes]]) -> bool:
-    """Change the file's lines, and tell whether that made a difference."""
+def _update(change: Callable[[list[bytes]], list[bytes]]) -> None:
     seen = _read()
     # Who only opens volumes needs no right to write.
     if change(seen) == seen:
-        return False
+        return
     with _translated(), _locked_directory() as directory:
         before = _read_in(directory)
         after = change(before)
         if after != before:
             _write(directory, after)
-        return after != before
 
 
 def _read() -> list[bytes]:

@@ -23,7 +23,6 @@ from strongroom.host.known_enclaves import (
     KnownEnclave,
     ensure_writable,
     find,
-    forget,
     remember,
     replace,
 )
@@ -105,7 +104,6 @@ def test_a_line_says_what_was_remembered(file: Path) -> None:
 
 def test_nothing_is_known_without_a_file(state: Path) -> None:
     assert find(ONE) is None
-    assert not forget(ONE)
     assert not state.exists()
 
 
@@ -141,9 +139,6 @@ def test_other_lines_are_kept(file: Path, end: bytes) -> None:
     known = find(ONE)
     assert known is not None
     assert known.place == f"{file}:5"
-    assert forget(ONE)
-    assert file.read_bytes() == b"\n".join([*KEPT, b""])
-    assert not forget(ONE)
 
 
 @pytest.mark.parametrize("end", [b"", b"\n"])
@@ -236,8 +231,6 @@ def test_a_malformed_line_is_not_guessed(file: Path, line: str, use: Callable[[]
 
     remember(OTHER)
     assert find(TWO) == OTHER
-    assert forget(ONE)
-    assert find(ONE) is None
 
 
 @pytest.mark.parametrize(
@@ -250,8 +243,6 @@ def test_of_two_lines_none_is_chosen(file: Path, second: str, use: Callable[[], 
         use()
     assert f"{file}:1 and line 3" in refusal.value.message
     assert file.read_text() == f"{LINE}\n\n{second}\n"
-    assert forget(ONE)
-    assert file.read_text() == "\n"
 
 
 def changed(**values: object) -> KnownEnclave:
@@ -292,7 +283,6 @@ def test_what_no_line_can_say_is_not_written(
 def test_what_is_no_volume_is_not_known(file: Path, volume: str) -> None:
     file.write_text("# mine\n\n")
     assert find(volume) is None
-    assert not forget(volume)
     assert file.read_text() == "# mine\n\n"
 
 
@@ -300,7 +290,6 @@ USES: Final = [
     lambda: find(ONE),
     lambda: remember(dataclasses.replace(ENCLAVE, epoch=9)),
     lambda: replace(OTHER),
-    lambda: forget(ONE),
     ensure_writable,
 ]
 
@@ -427,7 +416,7 @@ def test_who_may_not_write_can_still_open(file: Path, monkeypatch: pytest.Monkey
                 write(OTHER)
             assert "STRONGROOM_STATE_DIR" in refusal.value.hint
         with pytest.raises(NoPermissionError):
-            forget(ONE)
+            ensure_writable()
     assert file.read_text() == LINE + "\n"
 
 
@@ -528,7 +517,6 @@ def test_a_kill_leaves_a_whole_file_and_no_litter(file: Path) -> None:
             assert find(line.split()[0]) is not None
         assert len(list(file.parent.iterdir())) <= 3
         remember(dataclasses.replace(OTHER, epoch=int(pause * 1000)))
-        forget(TWO)
         names = sorted(path.name for path in file.parent.iterdir())
         assert names == [file.name, f"{file.name}.lock"]
 
@@ -605,7 +593,7 @@ def test_nothing_is_kept_open(file: Path) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
         remember(OTHER)
-        forget(TWO)
+        ensure_writable()
         with pytest.raises(TeeError):
             find(ONE)
         with pytest.raises(TeeError):
