@@ -92,6 +92,15 @@ def test_a_line_is_as_specified(file: Path) -> None:
     assert known_enclaves.path() == file
 
 
+def test_a_volume_that_is_sealed_elsewhere_says_so(file: Path) -> None:
+    elsewhere = dataclasses.replace(ENCLAVE, sealed_elsewhere=True)
+    remember(elsewhere)
+    assert file.read_text() == f"{LINE} sealed=elsewhere\n"
+    assert find(ONE) == elsewhere
+    remember(ENCLAVE)
+    assert file.read_text() == f"{LINE}\n"
+
+
 def test_a_line_says_what_was_remembered(file: Path) -> None:
     file.write_text(LINE)
     remember(OTHER)
@@ -195,6 +204,8 @@ MALFORMED: Final = {
     "two spaces": LINE.replace(" tee", "  tee"),
     "a tab": LINE.replace(" tee", "\ttee"),
     "another field": f"{LINE} note=hello",
+    "sealed nowhere": f"{LINE} sealed=nowhere",
+    "sealed elsewhere twice": f"{LINE} sealed=elsewhere sealed=elsewhere",
     "a field less": LINE.replace(" debug=no", ""),
     "a field twice": f"{LINE} epoch=5",
     "another order": LINE.replace("product=1 svn=2", "svn=2 product=1"),
