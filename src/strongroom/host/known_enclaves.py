@@ -7,6 +7,8 @@ here in two::
     UUID policy=signer tee=process simulated=yes debug=no measurement=HEX64 signer=HEX64
     product=1 svn=1 authenticated=yes epoch=4
 
+After that comes ``sealed=elsewhere`` where this machine has another enclave than the one that the
+volume is sealed to, so the enclave in the line is the one that opened it all the same.
 Fields have this order and one space between them. Empty lines, lines that start with ``#`` and
 lines of other volumes are kept as they are, whatever is in them. The file is only ever replaced as
 a whole, under the lock of ``known-enclaves.lock``: a kill leaves the old one or the new one, and no
@@ -49,7 +51,7 @@ _LINE: Final = re.compile(
     "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
     " policy=(signer|measurement) tee=([a-z][a-z0-9_-]{0,63}) simulated=(yes|no) debug=(yes|no)"
     " measurement=([0-9a-f]{64}) signer=([0-9a-f]{64})"
-    f" product={_NUMBER} svn={_NUMBER} authenticated=(yes|no) epoch={_NUMBER}"
+    f" product={_NUMBER} svn={_NUMBER} authenticated=(yes|no) epoch={_NUMBER}( sealed=elsewhere)?"
 )
 _LONGEST_LINE_BYTES: Final = 512
 _MAX_NUMBER16: Final = 2**16 - 1
@@ -68,6 +70,8 @@ class KnownEnclave:
         epoch: That of the newest header seen.
         place: ``PATH:LINE`` of where this was read, for messages; empty otherwise. Two that
             differ in nothing else are equal.
+        sealed_elsewhere: It is sealed to an enclave that this machine does not have; ``policy`` and
+            ``identity`` are of the one that opened it with a keyslot that needs none.
     """
 
     volume: str
@@ -76,6 +80,7 @@ class KnownEnclave:
     authenticated: bool
     epoch: int
     place: str = dataclasses.field(default="", compare=False)
+    sealed_elsewhere: bool = False
 
 
 def path() -> Path:
@@ -178,18 +183,6 @@ def replace(known: KnownEnclave) -> None:
     _update(change)
 
 
-def forget(volume: str) -> bool:
-    """Remove every line of a volume, malformed ones too, and tell whether there were any.
-
-    Raises:
-        TeeError: The file cannot be read, or may have been written by others.
-        NoPermissionError: As :func:`remember`.
-        NoSpaceError: As :func:`remember`.
-        PlatformError: As :func:`remember`.
-    """
-    return _update(lambda lines: [line for line in lines if not _is_of(line, volume)])
-
-
 # --- lines ----------------------------------------------------------------------------------------
 
 
@@ -236,7 +229,7 @@ def _parse(line: bytes, place: str) -> KnownEnclave | None:
     if match is None:
         return None
     volume, policy, tee, simulated, debug, measurement, signer, *rest = match.groups()
-    product, version, authenticated, epoch = rest
+    product, version, authenticated, epoch, elsewhere = rest
     if max(int(product), int(version)) > _MAX_NUMBER16 or int(epoch) > _MAX_EPOCH:
         return None
     identity = Identity(
@@ -249,7 +242,15 @@ def _parse(line: bytes, place: str) -> KnownEnclave | None:
         debug=debug == "yes",
     )
     seal_policy: SealPolicy = "signer" if policy == "signer" else "measurement"
-    return KnownEnclave(volume, seal_policy, identity, authenticated == "yes", int(epoch), place)
+    return KnownEnclave(
+        volume,
+        seal_policy,
+        identity,
+        authenticated=authenticated == "yes",
+        epoch=int(epoch),
+        place=place,
+        sealed_elsewhere=bool(elsewhere),
+    )
 
 
 def _with_line(lines: list[bytes], known: KnownEnclave) -> list[bytes]:
@@ -267,6 +268,7 @@ def _format(known: KnownEnclave) -> bytes:
         f" measurement={identity.measurement.hex()} signer={identity.signer.hex()}"
         f" product={identity.product_id} svn={identity.security_version}"
         f" authenticated={_word(known.authenticated)} epoch={known.epoch}"
+        + (" sealed=elsewhere" if known.sealed_elsewhere else "")
     ).encode(errors="backslashreplace")
     # Names come from headers that anybody may have written: what is not read back as the same would
     # be a line, or two, of somebody else's choice.
@@ -284,18 +286,16 @@ def _word(value: bool) -> str:  # noqa: FBT001 - the value itself
 # --- the file -------------------------------------------------------------------------------------
 
 
-def _update(change: Callable[[list[bytes]], list[bytes]]) -> bool:
-    """Change the file's lines, and tell whether that made a difference."""
+def _update(change: Callable[[list[bytes]], list[bytes]]) -> None:
     seen = _read()
     # Who only opens volumes needs no right to write.
     if change(seen) == seen:
-        return False
+        return
     with _translated(), _locked_directory() as directory:
         before = _read_in(directory)
         after = change(before)
         if after != before:
             _write(directory, after)
-        return after != before
 
 
 def _read() -> list[bytes]:

@@ -140,6 +140,7 @@ class VolumeTrust:
             authenticated=authenticated,
             epoch=epoch,
             place="",
+            sealed_elsewhere=authenticated and enrolment is None,
         )
         (known_enclaves.replace if exactly else known_enclaves.remember)(seen)
 

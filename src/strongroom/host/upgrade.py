@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which volumes would not open after an upgrade: said while the enclave that opens them is here.
 
-Only volumes that are sealed to an enclave, as far as this operator's ``known-enclaves`` says: one
-that was never opened here is not among them.
+Only volumes that are sealed to an enclave of this machine, as far as this operator's
+``known-enclaves`` says: one that was never opened here is not among them. One that was only opened
+by a keyslot that needs no enclave is named, as no upgrade changes that.
 
 Spec: ``spec/unlock.md``, "Seal keys".
 """
@@ -24,6 +25,8 @@ _PRESENT_VERSION_ONLY: Final = "gramine"
 """SGX gives no seal keys of older security versions."""
 
 _RESEAL: Final = "before the upgrade: strongroom reseal IMAGE"
+_ELSEWHERE: Final = "sealed to an enclave that is not here: only its recovery key opens it"
+_ADOPT: Final = "if that enclave is lost: strongroom reseal IMAGE --adopt"
 _STAY: Final = "stay with the present version, or make sure of the recovery key: it opens anywhere"
 
 
@@ -39,8 +42,12 @@ def upgrade_findings(python: Path | None) -> Iterator[Finding]:
     except StrongroomError as err:
         yield Finding(_TOPIC, "missing", f"cannot look at known volumes: {err.message}", err.hint)
         return
-    sealed = tuple(volume for volume in known if volume.authenticated)
+    authenticated = tuple(volume for volume in known if volume.authenticated)
+    sealed = tuple(volume for volume in authenticated if not volume.sealed_elsewhere)
     yield from _could_lock(sealed) if python is None else _asked(sealed, python)
+    for volume in authenticated:
+        if volume.sealed_elsewhere:
+            yield Finding(f"volume {volume.volume}", "warning", _ELSEWHERE, _ADOPT)
 
 
 def obstacle(volume: KnownEnclave, following: Identity) -> tuple[str, bool] | None:

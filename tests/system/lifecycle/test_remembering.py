@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A change that cannot be remembered is not made; one that was made loses nothing by it."""
 
+import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -104,6 +106,30 @@ def test_a_plain_volume_that_is_known_needs_no_memory(machine: Operator) -> None
     recovery, plain, *_ = changes(machine)
     for change in (recovery, plain):
         machine.strongroom(*change)
+
+
+def test_a_volume_of_another_machine_is_remembered_as_such(
+    machine: Operator, tmp_path: Path
+) -> None:
+    image, recovery = tmp_path / "volume.img", tmp_path / "recovery"
+    uuid = machine.format(image, "--recovery-key-file", recovery, size="20M")["uuid"]
+    with machine.opened(image, "v"):
+        pass
+    second = Operator(tmp_path, environment={"STRONGROOM_STATE_DIR": str(tmp_path / "second")})
+    with second.opened(image, "v", "--passphrase-file", recovery) as opened:
+        assert opened["authenticated"]
+
+    def said_of_it(operator: Operator, *options: str) -> list[str]:
+        findings = json.loads(operator.strongroom("doctor", *options, "--json").stdout)
+        return [finding["found"] for finding in findings if finding["topic"] == f"volume {uuid}"]
+
+    upgrade = ("--next", sys.executable)
+    assert said_of_it(machine, *upgrade) == ["the next enclave opens it"]
+    for options in ((), upgrade):
+        (found,) = said_of_it(second, *options)
+        assert "sealed to an enclave that is not here" in found
+    second.strongroom("reseal", image, "--adopt", "--passphrase-file", recovery)
+    assert said_of_it(second, *upgrade) == ["the next enclave opens it"]
 
 
 # --- the last byte went between the look and the write --------------------------------------------

@@ -176,6 +176,20 @@ def test_a_volume_without_enclave_is_of_no_concern(monkeypatch: pytest.MonkeyPat
     assert [finding.topic for finding in upgrade_findings(PYTHON)] == ["next enclave"]
 
 
+@pytest.mark.parametrize("policy", ["signer", "measurement"])
+@pytest.mark.parametrize("python", [None, PYTHON], ids=["alone", "next"])
+def test_nothing_is_promised_for_what_is_sealed_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, policy: SealPolicy, python: Path | None
+) -> None:
+    remember(dataclasses.replace(known(ONE, policy), sealed_elsewhere=True))
+    answers(monkeypatch, PRESENT)
+    found = [finding for finding in upgrade_findings(python) if finding.topic == f"volume {ONE}"]
+    (finding,) = found
+    assert finding.level == "warning"
+    assert "sealed to an enclave that is not here" in finding.found
+    assert "--adopt" in finding.mend
+
+
 # --- with the next enclave ------------------------------------------------------------------------
 
 
