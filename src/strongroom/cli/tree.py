@@ -94,7 +94,7 @@ class Command(click.Command):
             add_help_option=False,
         )
         self.examples = tuple(examples)
-        self.exits = tuple(exits)
+        self.exits = tuple(sorted(set(exits), key=lambda kind: kind.exit_code))
 
     @override
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

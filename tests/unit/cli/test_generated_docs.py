@@ -10,7 +10,9 @@ from pathlib import Path
 import click
 import pytest
 
+from strongroom.cli.commands._keys import UNLOCKING_EXITS
 from strongroom.cli.tree import Command, root
+from strongroom.errors import TeeError
 
 pytestmark = pytest.mark.unit
 
@@ -54,6 +56,19 @@ def test_every_command_explains_itself(path: tuple[str, ...], command: Command) 
             assert parameter.help, parameter.name
             assert parameter.help.endswith("."), parameter.name
             assert parameter.envvar is None, "no option comes from the environment"
+
+
+def test_how_a_command_can_end_is_all_there() -> None:
+    """A passphrase that an enclave gets can be refused in the same ways wherever it is given."""
+    commands = {" ".join(path): command for path, command in every_command()}
+    names = {name: {p.name for p in command.params} for name, command in commands.items()}
+    unlocking = {name for name in names if "accept_header_change" in names[name]}
+    assert {"open", "serve", "setkey", "reseal", "slot add", "slot remove"} < unlocking
+    for name in unlocking:
+        assert set(UNLOCKING_EXITS) <= set(commands[name].exits), name
+    enclaves = {name for name in names if "image" in names[name]} | {"selftest", "identity"}
+    for name in enclaves:
+        assert TeeError in commands[name].exits, name
 
 
 def test_no_option_takes_a_secret() -> None:

@@ -5,13 +5,50 @@ from collections.abc import Mapping
 from typing import Final
 
 from strongroom.cli.arguments import KdfOptions, UnlockingOptions
-from strongroom.errors import UnavailableError, UsageError
+from strongroom.errors import (
+    EmptyPassphraseError,
+    EnclaveFactorError,
+    HeaderChangedError,
+    HeaderTamperedError,
+    IdentityError,
+    NotFoundError,
+    NotLuksError,
+    PassphraseInputError,
+    ReportError,
+    RollbackError,
+    SealedBlobError,
+    SecurityVersionError,
+    StrongroomError,
+    TeeError,
+    UnavailableError,
+    UsageError,
+    WrongPassphraseError,
+)
 from strongroom.host.contracts import KdfChoice, Unlocking
 
 FACTORS: Final = ("enclave", "passphrase")
 """The factors that this version knows, in their order."""
 
 LATER_FACTORS: Final = ("tpm",)
+
+UNLOCKING_EXITS: Final[tuple[type[StrongroomError], ...]] = (
+    RollbackError,
+    HeaderTamperedError,
+    HeaderChangedError,
+    WrongPassphraseError,
+    EmptyPassphraseError,
+    PassphraseInputError,
+    EnclaveFactorError,
+    SecurityVersionError,
+    SealedBlobError,
+    IdentityError,
+    ReportError,
+    TeeError,
+)
+"""How a command can end that gives a passphrase to the enclave of a volume."""
+
+IMAGE_EXITS: Final[tuple[type[StrongroomError], ...]] = (NotFoundError, NotLuksError, TeeError)
+"""How a command can end that lets an enclave look at an image."""
 
 
 def kdf_choice(options: KdfOptions) -> KdfChoice:

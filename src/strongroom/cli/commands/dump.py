@@ -4,17 +4,18 @@
 from pathlib import Path
 
 from strongroom.cli.arguments import header_option, image_argument, json_option
+from strongroom.cli.commands._keys import IMAGE_EXITS
 from strongroom.cli.output import outline
 from strongroom.cli.session import Session
 from strongroom.cli.tree import command
-from strongroom.errors import HeaderBrokenError, Luks1Error, NotFoundError, NotLuksError
+from strongroom.errors import HeaderBrokenError, Luks1Error
 from strongroom.host.contracts import ImageReference
 
 
 @command(
     "dump",
     examples=("strongroom dump vault.img", "strongroom dump vault.img --json"),
-    exits=(NotFoundError, NotLuksError, Luks1Error, HeaderBrokenError),
+    exits=(*IMAGE_EXITS, Luks1Error, HeaderBrokenError),
 )
 @image_argument
 @header_option

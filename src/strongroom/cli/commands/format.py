@@ -35,7 +35,9 @@ from strongroom.errors import (
     MountedError,
     NoSpaceError,
     PassphraseInputError,
+    ReportError,
     TargetInUseError,
+    TeeError,
     UsageError,
 )
 from strongroom.host.contracts import (
@@ -82,6 +84,8 @@ class FormatOptions(ImageOptions, KdfOptions):
         MountedError,
         AlreadyOpenError,
         NoSpaceError,
+        ReportError,
+        TeeError,
     ),
 )
 @image_argument

@@ -6,13 +6,13 @@ from pathlib import Path
 import click
 
 from strongroom.cli.arguments import FilePath, header_option, image_argument, json_option
+from strongroom.cli.commands._keys import IMAGE_EXITS
 from strongroom.cli.output import outline
 from strongroom.cli.session import Session
 from strongroom.cli.tree import Group, command
 from strongroom.errors import (
     AlreadyOpenError,
-    NotFoundError,
-    NotLuksError,
+    HeaderTamperedError,
     RollbackError,
     TargetInUseError,
 )
@@ -37,7 +37,7 @@ file_argument = click.argument("file", metavar="FILE", type=FilePath())
 @command(
     "backup",
     examples=("strongroom header backup vault.img vault.header",),
-    exits=(NotFoundError, NotLuksError, TargetInUseError),
+    exits=(*IMAGE_EXITS, TargetInUseError),
 )
 @image_argument
 @file_argument
@@ -55,7 +55,7 @@ def backup_command(session: Session, *, image: Path, file: Path, header: Path | 
 @command(
     "restore",
     examples=("strongroom header restore vault.img vault.header",),
-    exits=(NotFoundError, NotLuksError, RollbackError, AlreadyOpenError),
+    exits=(*IMAGE_EXITS, RollbackError, HeaderTamperedError, AlreadyOpenError),
 )
 @image_argument
 @file_argument

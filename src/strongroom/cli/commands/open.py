@@ -16,25 +16,13 @@ from strongroom.cli.arguments import (
     passphrase_option,
     unlocking_options,
 )
+from strongroom.cli.commands._keys import IMAGE_EXITS, UNLOCKING_EXITS
 from strongroom.cli.output import pairs
 from strongroom.cli.passphrase import passphrase_source
 from strongroom.cli.session import Session
 from strongroom.cli.sizes import size_words
 from strongroom.cli.tree import command
-from strongroom.errors import (
-    AlreadyOpenError,
-    EmptyPassphraseError,
-    EnclaveFactorError,
-    HeaderChangedError,
-    HeaderTamperedError,
-    IdentityError,
-    NotFoundError,
-    NotLuksError,
-    PassphraseInputError,
-    RollbackError,
-    SecurityVersionError,
-    WrongPassphraseError,
-)
+from strongroom.errors import AlreadyOpenError
 from strongroom.host.contracts import ImageReference, OpenRequest, OpenResult, Transport
 
 
@@ -52,20 +40,7 @@ class OpenOptions(ImageOptions, AttachOptions, UnlockingOptions):
         "strongroom open vault.img vault",
         "strongroom open vault.img vault --attach none --read-only --json",
     ),
-    exits=(
-        NotFoundError,
-        NotLuksError,
-        RollbackError,
-        HeaderTamperedError,
-        HeaderChangedError,
-        WrongPassphraseError,
-        EmptyPassphraseError,
-        PassphraseInputError,
-        EnclaveFactorError,
-        SecurityVersionError,
-        AlreadyOpenError,
-        IdentityError,
-    ),
+    exits=(*IMAGE_EXITS, *UNLOCKING_EXITS, AlreadyOpenError),
 )
 @image_argument
 @new_name_argument

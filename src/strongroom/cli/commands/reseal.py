@@ -17,22 +17,12 @@ from strongroom.cli.arguments import (
     seal_policy_option,
     unlocking_options,
 )
-from strongroom.cli.commands._keys import unlocking
+from strongroom.cli.commands._keys import IMAGE_EXITS, UNLOCKING_EXITS, unlocking
 from strongroom.cli.output import pairs
 from strongroom.cli.passphrase import passphrase_source
 from strongroom.cli.session import Session
 from strongroom.cli.tree import command
-from strongroom.errors import (
-    EnclaveFactorError,
-    HeaderChangedError,
-    HeaderTamperedError,
-    IdentityError,
-    KeyslotStateError,
-    RollbackError,
-    SecurityVersionError,
-    UsageError,
-    WrongPassphraseError,
-)
+from strongroom.errors import KeyslotStateError, UsageError
 from strongroom.host.contracts import Enrolment, ImageReference, ResealResult, SealPolicy
 
 
@@ -52,16 +42,7 @@ class ResealOptions(ImageOptions, UnlockingOptions):
         "strongroom reseal vault.img --seal-policy measurement",
         "strongroom reseal vault.img --adopt",
     ),
-    exits=(
-        KeyslotStateError,
-        RollbackError,
-        HeaderTamperedError,
-        HeaderChangedError,
-        WrongPassphraseError,
-        EnclaveFactorError,
-        SecurityVersionError,
-        IdentityError,
-    ),
+    exits=(*IMAGE_EXITS, *UNLOCKING_EXITS, KeyslotStateError),
 )
 @image_argument
 @click.option(

@@ -5,10 +5,10 @@ from strongroom.cli.arguments import json_option
 from strongroom.cli.output import printable
 from strongroom.cli.session import Session
 from strongroom.cli.tree import command
-from strongroom.errors import SelftestError
+from strongroom.errors import SelftestError, TeeError
 
 
-@command("selftest", examples=("strongroom selftest",), exits=(SelftestError,))
+@command("selftest", examples=("strongroom selftest",), exits=(SelftestError, TeeError))
 @json_option
 def selftest_command(session: Session) -> None:
     """Run the known-answer tests inside an enclave.

@@ -18,14 +18,12 @@ from strongroom.cli.arguments import (
     passphrase_option,
     unlocking_options,
 )
+from strongroom.cli.commands._keys import IMAGE_EXITS, UNLOCKING_EXITS
 from strongroom.cli.session import Session
 from strongroom.cli.tree import command
 from strongroom.errors import (
     AlreadyOpenError,
-    NotFoundError,
-    NotLuksError,
     UsageError,
-    WrongPassphraseError,
 )
 from strongroom.host.contracts import ImageReference, OpenRequest, Transport
 
@@ -45,7 +43,7 @@ class ServeOptions(ImageOptions, AttachOptions, UnlockingOptions):
         "strongroom serve vault.img vault --wait-for-key",
         "strongroom serve vault.img vault --passphrase-file /run/credentials/vault",
     ),
-    exits=(NotFoundError, NotLuksError, WrongPassphraseError, AlreadyOpenError),
+    exits=(*IMAGE_EXITS, *UNLOCKING_EXITS, AlreadyOpenError),
 )
 @image_argument
 @new_name_argument

@@ -10,22 +10,12 @@ from strongroom.cli.arguments import (
     passphrase_option,
     unlocking_options,
 )
-from strongroom.cli.commands._keys import unlocking
+from strongroom.cli.commands._keys import UNLOCKING_EXITS, unlocking
 from strongroom.cli.commands.open import open_words
 from strongroom.cli.passphrase import passphrase_source
 from strongroom.cli.session import Session
 from strongroom.cli.tree import command
-from strongroom.errors import (
-    EmptyPassphraseError,
-    EnclaveFactorError,
-    HeaderChangedError,
-    HeaderTamperedError,
-    IdentityError,
-    NotOpenError,
-    PassphraseInputError,
-    RollbackError,
-    WrongPassphraseError,
-)
+from strongroom.errors import NotOpenError
 
 
 class SetkeyOptions(UnlockingOptions):
@@ -41,17 +31,7 @@ class SetkeyOptions(UnlockingOptions):
         "strongroom setkey vault",
         "pass show vault | strongroom setkey vault --passphrase-file -",
     ),
-    exits=(
-        RollbackError,
-        HeaderTamperedError,
-        HeaderChangedError,
-        WrongPassphraseError,
-        EmptyPassphraseError,
-        PassphraseInputError,
-        EnclaveFactorError,
-        NotOpenError,
-        IdentityError,
-    ),
+    exits=(*UNLOCKING_EXITS, NotOpenError),
 )
 @open_name_argument
 @unlocking_options

@@ -22,7 +22,14 @@ from strongroom.cli.arguments import (
     recovery_file_option,
     unlocking_options,
 )
-from strongroom.cli.commands._keys import kdf_choice, kdf_words, parse_factors, unlocking
+from strongroom.cli.commands._keys import (
+    IMAGE_EXITS,
+    UNLOCKING_EXITS,
+    kdf_choice,
+    kdf_words,
+    parse_factors,
+    unlocking,
+)
 from strongroom.cli.output import pairs, table
 from strongroom.cli.passphrase import passphrase_source, refuse_shared_input
 from strongroom.cli.progress import CommandReporter
@@ -33,11 +40,8 @@ from strongroom.cli.tree import Group, command
 from strongroom.errors import (
     KeyslotStateError,
     LastWayInError,
-    NotFoundError,
-    NotLuksError,
     UnknownTokenError,
     UsageError,
-    WrongPassphraseError,
 )
 from strongroom.host.contracts import ImageReference, KeyslotResult
 
@@ -79,7 +83,7 @@ class RemoveOptions(ImageOptions, UnlockingOptions):
     passphrase_file: str | None
 
 
-@command("list", examples=("strongroom slot list vault.img",), exits=(NotFoundError, NotLuksError))
+@command("list", examples=("strongroom slot list vault.img",), exits=IMAGE_EXITS)
 @image_argument
 @header_option
 @json_option
@@ -110,7 +114,7 @@ def list_command(session: Session, *, image: Path, header: Path | None) -> None:
         "strongroom slot add vault.img",
         "strongroom slot add vault.img --recovery --recovery-key-file vault.key",
     ),
-    exits=(KeyslotStateError, WrongPassphraseError),
+    exits=(*IMAGE_EXITS, *UNLOCKING_EXITS, KeyslotStateError),
 )
 @image_argument
 @keyslot_option(required=False, about="The keyslot to fill, 0 to 31. Default: the first free one.")
@@ -161,7 +165,7 @@ def add_command(session: Session, **options: Unpack[AddOptions]) -> None:
 @command(
     "change",
     examples=("strongroom slot change vault.img",),
-    exits=(KeyslotStateError, UnknownTokenError, WrongPassphraseError),
+    exits=(*IMAGE_EXITS, *UNLOCKING_EXITS, KeyslotStateError, UnknownTokenError),
 )
 @image_argument
 @keyslot_option(
@@ -195,7 +199,13 @@ def change_command(session: Session, **options: Unpack[ChangeOptions]) -> None:
 @command(
     "remove",
     examples=("strongroom slot remove vault.img --keyslot 2",),
-    exits=(LastWayInError, KeyslotStateError, UnknownTokenError, WrongPassphraseError),
+    exits=(
+        *IMAGE_EXITS,
+        *UNLOCKING_EXITS,
+        LastWayInError,
+        KeyslotStateError,
+        UnknownTokenError,
+    ),
 )
 @image_argument
 @keyslot_option(required=True, about="The keyslot to erase, 0 to 31.")
