@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The committed man page and reference are what the command line says today."""
 
+import re
 import runpy
 import shutil
 import subprocess
@@ -69,6 +70,17 @@ def test_how_a_command_can_end_is_all_there() -> None:
     enclaves = {name for name in names if "image" in names[name]} | {"selftest", "identity"}
     for name in enclaves:
         assert TeeError in commands[name].exits, name
+
+
+def test_the_readme_names_the_commands_without_json() -> None:
+    without = {
+        path[-1]
+        for path, command in every_command()
+        if "json" not in {p.name for p in command.params}
+    }
+    assert without == {"serve", "completion"}
+    (sentence,) = re.findall(r"Every command [^.]*\.", (REPOSITORY / "README.md").read_text())
+    assert set(re.findall("`([a-z]+)`", sentence)) == without
 
 
 def test_no_option_takes_a_secret() -> None:
