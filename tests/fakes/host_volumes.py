@@ -228,7 +228,8 @@ class FakeVolumes:
             rates={"read_bytes_per_second": 12.25},
         )
 
-    def dump(self, image: ImageReference) -> Mapping[str, JsonValue]:
+    def dump(self, image: ImageReference, *, tee: TeeName) -> Mapping[str, JsonValue]:
+        self.asked = {"tee": tee}
         self._must_exist(image)
         self._fail()
         return {
@@ -239,7 +240,10 @@ class FakeVolumes:
             "segments": [{"offset_bytes": 16777216, "encrypted": True}],
         }
 
-    def list_keyslots(self, image: ImageReference) -> tuple[KeyslotResult, ...]:
+    def list_keyslots(
+        self, image: ImageReference, report: Reporter, *, tee: TeeName
+    ) -> tuple[KeyslotResult, ...]:
+        self._look(report, tee)
         self._must_exist(image)
         return tuple(self._keyslot(number) for number in sorted(self.slots))
 
@@ -344,24 +348,33 @@ class FakeVolumes:
             epoch=8,
         )
 
-    def backup_header(self, image: ImageReference, file: Path) -> Mapping[str, JsonValue]:
+    def backup_header(
+        self, image: ImageReference, file: Path, report: Reporter, *, tee: TeeName
+    ) -> Mapping[str, JsonValue]:
+        self._look(report, tee)
         self._must_exist(image)
         return {"image": str(image.path), "file": str(file), "size_bytes": 16 << 20}
 
     def restore_header(
-        self, image: ImageReference, file: Path, report: Reporter, *, force: bool
+        self, image: ImageReference, file: Path, report: Reporter, *, tee: TeeName, force: bool
     ) -> Mapping[str, JsonValue]:
-        del report
+        self._look(report, tee)
         self._must_exist(image)
         self.restored_with_force = force
         return {"image": str(image.path), "file": str(file), "sequence": 9}
 
-    def selftest(self) -> tuple[tuple[str, bool], ...]:
+    def selftest(self, *, tee: TeeName) -> tuple[tuple[str, bool], ...]:
+        self.asked = {"tee": tee}
         return self.tests
 
     def doctor(self, python: Path | None) -> tuple[Finding, ...]:
         self.asked = {"python": python}
         return self.findings
+
+    def _look(self, report: Reporter, tee: TeeName) -> None:
+        self.asked = {"tee": tee}
+        if self.authentication == "tampered":
+            report.notice("the header was tampered with")
 
     def _fail(self) -> None:
         failure, self.fails_with = self.fails_with, None

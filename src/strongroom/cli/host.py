@@ -74,10 +74,12 @@ class Volumes(Protocol):
     def status(self, name: str, /) -> StatusResult:
         """Tell everything about an open volume that is not secret."""
 
-    def dump(self, image: ImageReference, /) -> Mapping[str, JsonValue]:
+    def dump(self, image: ImageReference, /, *, tee: TeeName) -> Mapping[str, JsonValue]:
         """Tell what a header says."""
 
-    def list_keyslots(self, image: ImageReference, /) -> tuple[KeyslotResult, ...]:
+    def list_keyslots(
+        self, image: ImageReference, report: Reporter, /, *, tee: TeeName
+    ) -> tuple[KeyslotResult, ...]:
         """Name the keyslots of an image."""
 
     def add_keyslot(  # noqa: PLR0913 - the host's signature
@@ -141,15 +143,24 @@ class Volumes(Protocol):
     ) -> ResealResult:
         """Seal a volume to another enclave."""
 
-    def backup_header(self, image: ImageReference, file: Path, /) -> Mapping[str, JsonValue]:
+    def backup_header(
+        self, image: ImageReference, file: Path, report: Reporter, /, *, tee: TeeName
+    ) -> Mapping[str, JsonValue]:
         """Write the header to a new file."""
 
     def restore_header(
-        self, image: ImageReference, file: Path, report: Reporter, /, *, force: bool
+        self,
+        image: ImageReference,
+        file: Path,
+        report: Reporter,
+        /,
+        *,
+        tee: TeeName,
+        force: bool,
     ) -> Mapping[str, JsonValue]:
         """Put a backed-up header back, unless it is older or foreign."""
 
-    def selftest(self) -> tuple[tuple[str, bool], ...]:
+    def selftest(self, *, tee: TeeName) -> tuple[tuple[str, bool], ...]:
         """Run the known-answer tests inside an enclave."""
 
     def doctor(self, python: Path | None, /) -> tuple[Finding, ...]:

@@ -7,37 +7,46 @@ from dataclasses import replace
 from pathlib import Path
 
 from strongroom.boundary import calls
+from strongroom.errors import UsageError
 from strongroom.host import known_enclaves, runtime, target
-from strongroom.host.contracts import ImageReference, Reporter, Unlocking
+from strongroom.host.contracts import ImageReference, Reporter, TeeName, Unlocking
 from strongroom.host.images import JsonValue, header_lock, loaded_image, open_files
 from strongroom.host.known_enclaves import KnownEnclave
 from strongroom.host.launch import launch
 from strongroom.host.remembering import after_change
-from strongroom.host.silence import Silent
 
 
-def backup_header(image: ImageReference, file: Path) -> dict[str, JsonValue]:
+def backup_header(
+    image: ImageReference, file: Path, report: Reporter, *, tee: TeeName
+) -> dict[str, JsonValue]:
     """Write a header backup, as ``cryptsetup luksHeaderBackup`` does, to a file that is new.
+
+    Also one that was tampered with, as whoever looks into it wants it kept: a notice says so, and
+    :func:`restore_header` refuses it.
 
     Raises:
         TargetInUseError: The file exists.
+        UsageError: Gramine cannot be given the file.
     """
+    _check_tee(tee)
     runtime.sweep()
     with (
-        loaded_image(image, Unlocking(), Silent(), read_only=True) as loaded,
+        loaded_image(image, Unlocking(tee), report, read_only=True) as loaded,
         target.create_image(file, 0, sparse=True) as output,
     ):
+        loaded.warn()
         written = loaded.enclave.call(calls.BackupHeader(output))
     return {
         "file": str(file),
         "uuid": written.uuid,
         "sequence_number": written.sequence_number,
         "size_bytes": written.size_bytes,
+        "authentication": loaded.authentication(),
     }
 
 
 def restore_header(
-    image: ImageReference, file: Path, report: Reporter, *, force: bool
+    image: ImageReference, file: Path, report: Reporter, *, tee: TeeName, force: bool
 ) -> dict[str, JsonValue]:
     """Check a header backup and write it to the image.
 
@@ -45,7 +54,9 @@ def restore_header(
         RollbackError: It is older than the header or than one that was seen here, or of another
             volume, without ``force``.
         AlreadyOpenError: The volume is open.
+        UsageError: Gramine cannot be given the file.
     """
+    _check_tee(tee)
     runtime.sweep()
     with contextlib.ExitStack() as stack:
         image_fd, header_fd = open_files(image, stack, read_only=False)
@@ -54,7 +65,7 @@ def restore_header(
         target.ensure_not_in_use(image.path)
         stack.enter_context(target.OpenLock(image_fd, path=image.path, read_only=False))
         stack.enter_context(header_lock(image, image_fd, header_fd))
-        enclave = stack.enter_context(launch(report))
+        enclave = stack.enter_context(launch(report, tee=tee))
         uuid = enclave.call(calls.ReadBackup(backup_fd)).uuid
         known = known_enclaves.find(uuid)
         if known is not None:
@@ -70,6 +81,14 @@ def restore_header(
         "sequence_number": restored.sequence_number,
         "size_bytes": restored.size_bytes,
     }
+
+
+def _check_tee(tee: TeeName) -> None:
+    if tee == "gramine":
+        raise UsageError(
+            "Gramine opens no file but the image that its manifest names",
+            hint="use --tee process: it copies the header, which it only cannot authenticate",
+        )
 
 
 def _known_header(uuid: str, known: KnownEnclave | None) -> calls.KnownHeader:

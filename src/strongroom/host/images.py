@@ -25,6 +25,7 @@ from strongroom.host.contracts import (
     KeyslotResult,
     PassphraseSource,
     Reporter,
+    TeeName,
     Unlocking,
 )
 from strongroom.host.launch import EnclaveProcess, launch
@@ -100,29 +101,27 @@ def format_volume(
     return _format_result(request, created)
 
 
-def dump(image: ImageReference) -> dict[str, JsonValue]:
-    """Return the header in full, without secrets.
+def dump(image: ImageReference, *, tee: TeeName) -> dict[str, JsonValue]:
+    """Return the header in full, without secrets, and what an enclave of ``tee`` finds about it.
 
     Raises:
         FormatError: It is not a valid LUKS2 header.
     """
     runtime.sweep()
-    with loaded_image(image, Unlocking(), Silent(), read_only=True) as loaded:
+    with loaded_image(image, Unlocking(tee), Silent(), read_only=True) as loaded:
         text = loaded.enclave.call(calls.DumpHeader()).json
         facts: dict[str, JsonValue] = json.loads(text)
-        known = loaded.facts
-    authentication: dict[str, JsonValue] = {
-        "state": known.authentication,
-        "epoch": known.epoch,
-        "findings": [*known.changes],
-    }
+        authentication = loaded.authentication()
     return {"image": str(image.path), "authentication": authentication, **facts}
 
 
-def list_keyslots(image: ImageReference) -> tuple[KeyslotResult, ...]:
-    """Return the keyslots of a volume."""
+def list_keyslots(
+    image: ImageReference, report: Reporter, *, tee: TeeName
+) -> tuple[KeyslotResult, ...]:
+    """Return the keyslots of a volume; a notice says if its header was changed."""
     runtime.sweep()
-    with loaded_image(image, Unlocking(), Silent(), read_only=True) as loaded:
+    with loaded_image(image, Unlocking(tee), report, read_only=True) as loaded:
+        loaded.warn()
         return tuple(_keyslot_result(item) for item in loaded.facts.keyslots)
 
 
@@ -215,9 +214,9 @@ def remove_keyslot(
         loaded.remember(written.epoch)
 
 
-def selftest() -> tuple[tuple[str, bool], ...]:
+def selftest(*, tee: TeeName) -> tuple[tuple[str, bool], ...]:
     """Run the known-answer tests inside an enclave."""
-    with launch(Silent()) as enclave:
+    with launch(Silent(), tee=tee) as enclave:
         results = enclave.call(calls.RunSelftest()).results
     return tuple((item.name, item.passed) for item in results)
 
@@ -230,6 +229,23 @@ class LoadedImage:
     facts: calls.DiskFacts
     trust: VolumeTrust
     report: Reporter
+
+    def authentication(self) -> dict[str, JsonValue]:
+        """Return for JSON what the enclave finds about the header before any passphrase."""
+        facts = self.facts
+        return {
+            "state": facts.authentication,
+            "epoch": facts.epoch,
+            "findings": [*facts.changes],
+        }
+
+    def warn(self) -> None:
+        """Say so if the header is not as its enclave wrote it: for commands that use it anyway."""
+        findings = "; ".join(self.facts.changes)
+        if self.facts.authentication == "tampered":
+            self.report.notice(f"the header was tampered with, do not trust it: {findings}")
+        elif self.facts.authentication == "changed":
+            self.report.notice(f"another program changed the header: {findings}")
 
     def sealed(
         self,

@@ -19,6 +19,7 @@ from strongroom.host.contracts import (
 )
 from strongroom.host.images import LoadedImage, loaded_image, open_files
 from strongroom.host.launch import launch
+from strongroom.host.remembering import after_change
 from strongroom.host.results import enrolment_facts
 
 _PROMPT = "Passphrase: "
@@ -73,13 +74,14 @@ def reseal(
             resealed = _hand_over(
                 image, loaded, passphrase, report, how=how, policy=wanted, successor=successor
             )
-        loaded.trust.remember(
-            loaded.facts.uuid,
-            resealed.enrolment,
-            authenticated=True,
-            epoch=resealed.epoch,
-            exactly=True,
-        )
+        with after_change(report):
+            loaded.trust.remember(
+                loaded.facts.uuid,
+                resealed.enrolment,
+                authenticated=True,
+                epoch=resealed.epoch,
+                exactly=True,
+            )
     return ResealResult(
         image=str(image.path),
         uuid=loaded.facts.uuid,

@@ -17,6 +17,7 @@ from strongroom.errors import (
     EmptyPassphraseError,
     EnclaveGoneError,
     IdentityError,
+    PlatformError,
     ReportError,
     SecretError,
     WrongPassphraseError,
@@ -271,10 +272,14 @@ def _set_key_once(
     fields["notices"] = tuple(fields["notices"])
     result = OpenResult(**fields)
     own = waiting.authentication in {"verified", "changed"}
-    trust.remember(
-        waiting.volume,
-        waiting.enrolment if own else None,
-        authenticated=result.authenticated,
-        epoch=result.epoch,
-    )
+    try:
+        trust.remember(
+            waiting.volume,
+            waiting.enrolment if own else None,
+            authenticated=result.authenticated,
+            epoch=result.epoch,
+        )
+    except PlatformError as err:
+        # A full disk must not keep the operator from what is open already.
+        report.notice(f"the volume is open, but that was not remembered: {err.message}")
     return result

@@ -195,3 +195,21 @@ def test_what_is_missing_is_said(operator: Operator, image: Path) -> None:
     code, said = refusal(operator, "open", image, "v", "--attach", "none")
     assert "make gramine-manifest IMAGE=" in said
     assert code == TEE, said
+
+
+def test_it_looks_at_its_volume(operator: Operator, image: Path) -> None:
+    operator.format(image, *GRAMINE, size=None)
+    assert operator.facts("dump", image, *GRAMINE)["authentication"]["state"] == "verified"
+    assert operator.facts("dump", image)["authentication"]["state"] == "unverified"
+    assert (
+        len(json.loads(operator.strongroom("slot", "list", image, *GRAMINE, "--json").stdout)) == 1
+    )
+    operator.strongroom("selftest", *GRAMINE)
+    copy = operator.place / "copy"
+    for command in ("backup", "restore"):
+        code, said = refusal(operator, "header", command, image, copy, key=False)
+        assert code == USAGE
+        assert "hint: use --tee process" in said
+    assert not copy.exists()
+    operator.strongroom("header", "backup", image, copy)
+    operator.strongroom("header", "restore", image, copy)

@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from tests.harness import CHEAP_KDF, Operator
-from tests.hostile.enrolled.scene import rewritten, tree_of
+from tests.hostile.enrolled.scene import both_resummed, rewritten, tree_of
 
 pytestmark = pytest.mark.system
 
@@ -128,3 +128,45 @@ def test_a_malformed_token_says_what_mends_it(volume: Path, operator: Operator) 
         refused = operator.strongroom(*command, "--json", check=False)
         assert refused.returncode == 10, refused.stderr
         assert "backup of the header" in json.loads(refused.stdout)["hint"]
+
+
+def relabel(image: Path) -> None:
+    """Change a label as its owner could: what another program may do."""
+    whole = bytearray(image.read_bytes())
+    for copy in (0, BOTH_COPIES // 2):
+        whole[copy + 24 : copy + 30] = b"label\0"
+    image.write_bytes(both_resummed(bytes(whole)))
+
+
+def move_data(image: Path) -> None:
+    """Let every sector decrypt with another IV."""
+    whole = image.read_bytes()
+    tree = tree_of(whole)
+    tree["segments"]["0"]["iv_tweak"] = "8"
+    image.write_bytes(rewritten(whole, tree))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (relabel, ("changed", "another program changed the header")),
+        (move_data, ("tampered", "the header was tampered with")),
+    ],
+)
+def test_a_header_that_was_changed_is_shown_with_a_warning(
+    volume: Path, operator: Operator, change: Callable[[Path], None], said: tuple[str, str]
+) -> None:
+    (state, words), copy = said, volume.parent / "copy"
+    sound = operator.strongroom("slot", "list", volume)
+    assert sound.stderr == ""
+    change(volume)
+    listed = operator.strongroom("slot", "list", volume, "--json")
+    assert words in listed.stderr
+    assert len(json.loads(listed.stdout)) == 2
+    saved = operator.strongroom("header", "backup", volume, copy, "--json")
+    assert words in saved.stderr
+    authentication = json.loads(saved.stdout)["authentication"]
+    assert authentication["state"] == state
+    assert authentication["findings"]
+    restored = operator.strongroom("header", "restore", volume, copy, check=False)
+    assert restored.returncode == (21 if state == "tampered" else 0)

@@ -85,6 +85,42 @@ def test_serve_passes_on_what_is_agreed_to(
     assert volumes.how == how
 
 
+@pytest.mark.parametrize("tee", ["process", "gramine"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("dump", "vault.img"),
+        ("slot", "list", "vault.img"),
+        ("header", "backup", "vault.img", "copy"),
+        ("header", "restore", "vault.img", "copy"),
+        ("selftest",),
+    ],
+    ids=" ".join,
+)
+def test_what_looks_at_a_volume_is_chosen(
+    run: Run, volumes: FakeVolumes, command: tuple[str, ...], tee: str
+) -> None:
+    assert run(*command).code == 0
+    assert volumes.asked == {"tee": "process"}
+    assert run(*command, "--tee", tee).code == 0
+    assert volumes.asked == {"tee": tee}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("slot", "list", "vault.img"), ("header", "backup", "vault.img", "copy")],
+    ids=" ".join,
+)
+def test_tampering_is_named_beside_the_result(
+    run: Run, volumes: FakeVolumes, command: tuple[str, ...]
+) -> None:
+    volumes.authentication = "tampered"
+    outcome = run(*command, "--json")
+    assert outcome.code == 0
+    assert outcome.facts
+    assert "note: the header was tampered with" in outcome.err
+
+
 @pytest.mark.parametrize("boundary", ["fd", "stdio", "tcp"])
 def test_the_way_to_the_enclave_reaches_the_host(
     run: Run, volumes: FakeVolumes, boundary: str

@@ -3,13 +3,13 @@
 
 from pathlib import Path
 
-from strongroom.cli.arguments import header_option, image_argument, json_option
+from strongroom.cli.arguments import header_option, image_argument, json_option, tee_option
 from strongroom.cli.commands._keys import IMAGE_EXITS
 from strongroom.cli.output import outline
 from strongroom.cli.session import Session
 from strongroom.cli.tree import command
 from strongroom.errors import HeaderBrokenError, Luks1Error
-from strongroom.host.contracts import ImageReference
+from strongroom.host.contracts import ImageReference, TeeName
 
 
 @command(
@@ -19,12 +19,13 @@ from strongroom.host.contracts import ImageReference
 )
 @image_argument
 @header_option
+@tee_option
 @json_option
-def dump_command(session: Session, *, image: Path, header: Path | None) -> None:
+def dump_command(session: Session, *, image: Path, header: Path | None, tee: TeeName) -> None:
     """Show what the header of IMAGE says.
 
     Segments, keyslots, digests and tokens. No passphrase is needed and no secret is shown. Unless
     'authentication' says that the header is verified, whoever can write to the disk can write this.
     """
-    facts = session.volumes.dump(ImageReference(image, header))
+    facts = session.volumes.dump(ImageReference(image, header), tee=tee)
     session.show(facts, outline(facts))

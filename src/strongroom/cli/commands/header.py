@@ -5,7 +5,13 @@ from pathlib import Path
 
 import click
 
-from strongroom.cli.arguments import FilePath, header_option, image_argument, json_option
+from strongroom.cli.arguments import (
+    FilePath,
+    header_option,
+    image_argument,
+    json_option,
+    tee_option,
+)
 from strongroom.cli.commands._keys import IMAGE_EXITS
 from strongroom.cli.output import outline
 from strongroom.cli.session import Session
@@ -16,7 +22,7 @@ from strongroom.errors import (
     RollbackError,
     TargetInUseError,
 )
-from strongroom.host.contracts import ImageReference
+from strongroom.host.contracts import ImageReference, TeeName
 
 header_group = Group(
     "header",
@@ -42,13 +48,18 @@ file_argument = click.argument("file", metavar="FILE", type=FilePath())
 @image_argument
 @file_argument
 @header_option
+@tee_option
 @json_option
-def backup_command(session: Session, *, image: Path, file: Path, header: Path | None) -> None:
+def backup_command(
+    session: Session, *, image: Path, file: Path, header: Path | None, tee: TeeName
+) -> None:
     """Write the header of IMAGE to the new file FILE.
 
-    The backup holds the keyslots, and none of the data.
+    The backup holds the keyslots, and none of the data. A header that was tampered with is copied
+    too, and a note says so; restore refuses it.
     """
-    facts = session.volumes.backup_header(ImageReference(image, header), file)
+    with session.reporter() as report:
+        facts = session.volumes.backup_header(ImageReference(image, header), file, report, tee=tee)
     session.show(facts, outline(facts))
 
 
@@ -66,9 +77,10 @@ def backup_command(session: Session, *, image: Path, file: Path, header: Path | 
     "brings removed passphrases back; a foreign one makes the data unreadable.",
 )
 @header_option
+@tee_option
 @json_option
 def restore_command(
-    session: Session, *, image: Path, file: Path, force: bool, header: Path | None
+    session: Session, *, image: Path, file: Path, force: bool, header: Path | None, tee: TeeName
 ) -> None:
     """Write the header in FILE back to IMAGE.
 
@@ -76,6 +88,6 @@ def restore_command(
     """
     with session.reporter() as report:
         facts = session.volumes.restore_header(
-            ImageReference(image, header), file, report, force=force
+            ImageReference(image, header), file, report, tee=tee, force=force
         )
     session.show(facts, outline(facts))

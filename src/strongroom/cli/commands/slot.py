@@ -20,6 +20,7 @@ from strongroom.cli.arguments import (
     new_passphrase_option,
     passphrase_option,
     recovery_file_option,
+    tee_option,
     unlocking_options,
 )
 from strongroom.cli.commands._keys import (
@@ -43,7 +44,7 @@ from strongroom.errors import (
     UnknownTokenError,
     UsageError,
 )
-from strongroom.host.contracts import ImageReference, KeyslotResult
+from strongroom.host.contracts import ImageReference, KeyslotResult, TeeName
 
 slot_group = Group(
     "slot",
@@ -86,13 +87,17 @@ class RemoveOptions(ImageOptions, UnlockingOptions):
 @command("list", examples=("strongroom slot list vault.img",), exits=IMAGE_EXITS)
 @image_argument
 @header_option
+@tee_option
 @json_option
-def list_command(session: Session, *, image: Path, header: Path | None) -> None:
+def list_command(session: Session, *, image: Path, header: Path | None, tee: TeeName) -> None:
     """List the keyslots of IMAGE.
 
-    Each with its kind and with how it derives its key.
+    Each with its kind and with how it derives its key. A header that was tampered with is named on
+    standard error.
     """
-    keyslots = session.volumes.list_keyslots(ImageReference(image, header))
+    with session.reporter() as report:
+        reference = ImageReference(image, header)
+        keyslots = session.volumes.list_keyslots(reference, report, tee=tee)
     rows = [
         (
             str(keyslot.keyslot),
