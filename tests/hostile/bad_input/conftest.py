@@ -21,9 +21,20 @@ def sound_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def scene(tmp_path: Path, sound_image: Path) -> Iterator[Scene]:
-    """A watched directory that holds a copy of the volume."""
-    scene = Scene(Operator(tmp_path))
+def scene(
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    state_directory: Path,
+    sound_image: Path,
+) -> Iterator[Scene]:
+    """A watched directory that holds a copy of the volume, and a machine that has not seen it.
+
+    Otherwise a test that changes its copy would make all others older than what was seen.
+    """
+    state = tmp_path_factory.mktemp("machine") / "state"
+    forgetful = shutil.ignore_patterns("known-enclaves*")
+    shutil.copytree(state_directory, state, ignore=forgetful, copy_function=shutil.copy2)
+    scene = Scene(Operator(tmp_path, environment={"STRONGROOM_STATE_DIR": str(state)}))
     shutil.copyfile(sound_image, scene.image)
     shutil.copyfile(sound_image.with_name("recovery"), scene.path("recovery"))
     assert scene.operator.passphrase_file.exists()

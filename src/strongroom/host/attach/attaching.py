@@ -89,6 +89,9 @@ def _attach_as(choice: "Attachment", plan: AttachPlan, device_directory: Path) -
         case "nbd":
             return _made("nbd", attach_nbd(plan), "nbd was asked for", device_directory)
         case "fuse":
+            # Before nbdfuse is started: it says less of why it fails.
+            if (lack := _lack_of_fuse()) is not None:
+                raise lack
             return _made("fuse", attach_fuse(plan), "fuse was asked for", device_directory)
         case "auto":
             return _automatic(plan, device_directory)
@@ -103,6 +106,8 @@ def _automatic(plan: AttachPlan, device_directory: Path) -> Attached:
         no_nbd = err.message
     else:
         return _made("nbd", backend, "the kernel has an NBD client", device_directory)
+    if (lack := _lack_of_fuse()) is not None:
+        return _nothing(f"{no_nbd}; {lack.message}")
     try:
         backend = attach_fuse(plan)
     except _MACHINE_LACKS as err:
