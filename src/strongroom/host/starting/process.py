@@ -87,8 +87,10 @@ def translating_start(
 
 
 def _read_pid(pid_reader: int) -> int | None:
-    ready, _, _ = select.select([pid_reader], [], [], _START_SECONDS)
-    if not ready:
+    # Not select(), which knows no descriptor beyond 1023.
+    poll = select.poll()
+    poll.register(pid_reader, select.POLLIN)
+    if not poll.poll(_START_SECONDS * 1000):
         return None
     text = os.read(pid_reader, 32).strip()
     return int(text) if text.isdigit() else None
