@@ -50,12 +50,20 @@ class Event:
 
 
 def record(
-    operator: Operator, command: tuple[str | Path, ...], *, with_data: bool = False
+    operator: Operator,
+    command: tuple[str | Path, ...],
+    image: Path | None = None,
+    *,
+    with_data: bool = False,
 ) -> list[Event]:
-    """Run a command to its end and return the calls that it and its enclave made."""
+    """Run a command to its end and return the calls that it and its enclave made.
+
+    With ``image`` those on it alone. As calls are counted for each process, two processes that
+    write would have calls of the same number.
+    """
     log = operator.place / "trace"
     options = ("-xx", "-s", str(_LONGEST_WRITE)) if with_data else ()
-    with started(operator, *command, tracer=_strace(log, *options)) as process:
+    with started(operator, *command, tracer=_strace(log, *options, *_on(image))) as process:
         output, _ = process.communicate(timeout=_REACH_SECONDS)
         assert process.returncode == 0, output
     return _events(log)
@@ -65,18 +73,21 @@ def kill_at(
     operator: Operator,
     command: tuple[str | Path, ...],
     event: Event,
+    image: Path | None = None,
     *,
     victim: Literal["enclave", "command"],
     moment: Literal["enter", "exit"] = "enter",
 ) -> None:
     """Run a command and kill it, or its enclave, right before or after a call.
 
+    With ``image`` only calls on it count, as in :func:`record`.
+
     Returns when both are gone: the one that is not killed has to end by itself.
     """
     log = operator.place / "trace"
     log.unlink(missing_ok=True)
     delay = ("-e", f"inject={event.call}:delay_{moment}={_DELAY}:when={event.number}")
-    with started(operator, *command, tracer=_strace(log, *delay)) as strace:
+    with started(operator, *command, tracer=_strace(log, *delay, *_on(image))) as strace:
         stopped = _await_stop(strace, log, event)
         below = descendants(strace.pid)
         assert stopped in {process.pid for process in below}
@@ -92,6 +103,10 @@ def kill_at(
 def _strace(log: Path, *options: str) -> tuple[str, ...]:
     own = ("strace", "--follow-forks", "--seccomp-bpf", "--quiet=all", "-o", str(log))
     return (*own, "-e", f"trace={CALLS}", "-e", "signal=none", *options)
+
+
+def _on(image: Path | None) -> tuple[str, ...]:
+    return () if image is None else ("--trace-path", str(image))
 
 
 def _events(log: Path) -> list[Event]:
