@@ -206,11 +206,15 @@ class StatusResult:
 
 @dataclass(frozen=True, slots=True)
 class ListedVolume:
-    """One line of ``list``."""
+    """One line of ``list``.
+
+    A process id is 0, and the image empty, as long as the volume's processes have not said.
+    """
 
     name: str
     image: str
     state: str
+    """``starting``, ``waiting for key`` or ``open``."""
     device: str | None
     host_pid: int
     enclave_pid: int

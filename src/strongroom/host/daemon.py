@@ -61,6 +61,7 @@ def serve(
             target.OpenLock(image_fd, path=request.image.path, read_only=request.read_only)
         )
         owned = stack.enter_context(claim(request.name))
+        owned.directory.write_record({"image": str(request.image.path), "host_pid": os.getpid()})
         control = stack.enter_context(listening_at(owned.directory.control_socket))
         service = _start(request, owned, image_fd, header_fd)
         try:

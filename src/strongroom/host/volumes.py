@@ -49,7 +49,7 @@ from strongroom.host.images import (
     selftest,
 )
 from strongroom.host.resealing import reseal
-from strongroom.host.runtime import VolumeDirectory
+from strongroom.host.runtime import Record, VolumeDirectory
 from strongroom.host.silence import Silent
 from strongroom.host.trust import VolumeTrust
 
@@ -207,11 +207,17 @@ def _listed(directory: VolumeDirectory) -> ListedVolume:
     return ListedVolume(
         name=directory.name,
         image=str(record.get("image", "")),
-        state="open" if record.get("open") else "waiting for key",
+        state=_state(record),
         device=device if isinstance(device, str) else None,
         host_pid=_integer(record.get("host_pid")),
         enclave_pid=_integer(record.get("enclave_pid")),
     )
+
+
+def _state(record: Record) -> str:
+    if "open" not in record:
+        return "starting"
+    return "open" if record["open"] else "waiting for key"
 
 
 def _integer(value: object) -> int:

@@ -14,7 +14,8 @@ import pytest
 
 from strongroom.errors import AlreadyOpenError, UsageError
 from strongroom.host import attach, runtime
-from strongroom.host.runtime import VolumeDirectory, claim, is_alive, sweep, volumes
+from strongroom.host.runtime import Record, VolumeDirectory, claim, is_alive, sweep, volumes
+from strongroom.host.volumes import list_volumes
 
 pytestmark = pytest.mark.unit
 
@@ -151,6 +152,23 @@ def test_a_lock_on_a_file_that_was_unlinked_is_no_lock(root: Path) -> None:
             claim("one")
         assert is_alive(directory)
     os.close(old)
+
+
+@pytest.mark.usefixtures("root")
+def test_a_volume_whose_processes_have_not_said_is_starting() -> None:
+    with claim("one") as held:
+        assert listing() == [("one", "starting", "", 0)]
+        record: Record = {"image": "/srv/v", "host_pid": 7}
+        held.directory.write_record(record)
+        assert listing() == [("one", "starting", "/srv/v", 7)]
+        held.directory.write_record({**record, "open": False, "enclave_pid": 8})
+        assert listing() == [("one", "waiting for key", "/srv/v", 7)]
+        held.directory.write_record({**record, "open": True, "enclave_pid": 8})
+        assert listing() == [("one", "open", "/srv/v", 7)]
+
+
+def listing() -> list[tuple[str, str, str, int]]:
+    return [(item.name, item.state, item.image, item.host_pid) for item in list_volumes()]
 
 
 def test_a_path_too_long_for_a_socket_is_refused(

@@ -22,8 +22,8 @@ def list_command(session: Session) -> None:
             volume.name,
             volume.state,
             volume.device or "none",
-            str(volume.host_pid),
-            str(volume.enclave_pid),
+            str(volume.host_pid or "-"),
+            str(volume.enclave_pid or "-"),
             volume.image,
         )
         for volume in volumes
