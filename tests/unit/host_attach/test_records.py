@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,26 @@ def test_where_no_link_can_be_made_the_node_is_given(tmp_path: Path) -> None:
     device, notice = make_link(tmp_path / "file" / "dir", "v", Path("/dev/loop4095"))
     assert device == Path("/dev/loop4095")
     assert "could not be made" in notice
+
+
+def test_a_link_is_made_while_other_volumes_end(tmp_path: Path) -> None:
+    devices, ended = tmp_path / "strongroom", threading.Event()
+
+    def others_end() -> None:
+        while not ended.wait(0.0001):
+            with suppress(OSError):
+                devices.rmdir()
+
+    remover = threading.Thread(target=others_end)
+    remover.start()
+    try:
+        for _ in range(500):
+            link, notice = make_link(devices, "v", Path("/dev/loop4095"))
+            assert not notice
+            assert remove_link(link, Path("/dev/loop4095"))
+    finally:
+        ended.set()
+        remover.join()
 
 
 def test_mountinfo_is_read_with_its_escapes_and_optional_fields() -> None:
