@@ -138,7 +138,10 @@ class Session:
                 raise InternalError(f"{type(received.call).__name__} has no handler")
 
     def erase(self) -> None:
-        """Stop serving and erase every key, also after a violation. Never raises."""
+        """Stop serving, erase every key and let go of the disk, also after a violation.
+
+        Never raises.
+        """
         self.ended = True
         self._recipients.erase()
         if self._successor is not None:
@@ -147,6 +150,9 @@ class Session:
         if self._volume is not None:
             self._volume.close()
             self._volume = None
+        if self._disk is not None:
+            self._disk.close()
+            self._disk = None
         self._tee.erase()
 
     def _stop_serving(self) -> None:

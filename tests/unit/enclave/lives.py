@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import struct
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -19,7 +20,7 @@ from strongroom.errors import StrongroomError
 from strongroom.host.sealing import RecoveryKeyReceiver
 from strongroom.tee.identity import Identity
 from tests.honest import HonestClient
-from tests.hostile.boundary.evil import CHEAP, NO_TERMS, PASSPHRASE, opened
+from tests.hostile.boundary.evil import CHEAP, NO_TERMS, PASSPHRASE, creation, opened
 from tests.system.identity.truth_table import YES
 from tests.unit.tee.scene import enclave
 
@@ -48,6 +49,7 @@ class Life:
         self.tee = enclave(**WHO[who])
         self.client = HonestClient()
         self.session = Session(Surroundings((), "fd"), self.tee, lambda *_: None)
+        weakref.finalize(self, self.session.erase)
 
     @property
     def identity(self) -> Identity:
@@ -70,8 +72,7 @@ class Life:
 
     def load(self, image: Path) -> calls.DiskFacts:
         with opened(image) as descriptor:
-            # The enclave owns the descriptor that it is given.
-            return self.ask(calls.LoadDisk(os.dup(descriptor), None, read_only=False))
+            return self.ask(calls.LoadDisk(descriptor, None, read_only=False))
 
     def unlock(self, data: bytes = PASSPHRASE, terms: Terms = NO_TERMS) -> calls.Unlocked:
         return self.ask(calls.Unlock(self.sealed("unlock", data, terms), discard=False))
@@ -113,16 +114,11 @@ def make(image: Path, who: str, policy: SealPolicy, factors: calls.Factors = BOT
     with opened(image) as descriptor, opened(written) as output:
         client = RecoveryKeyReceiver(output)
         made = life.ask(
-            calls.CreateVolume(
-                image=os.dup(descriptor),
-                header=None,
-                label="a label",
-                sector_size_bytes=4096,
-                key_bits=512,
+            creation(
+                descriptor,
+                life.sealed("format"),
                 factors=factors,
                 seal_policy=policy,
-                kdf=CHEAP,
-                passphrase=life.sealed("format"),
                 recovery_key_to=client.public_key,
             )
         )
