@@ -2,6 +2,7 @@
 """A real enclave process, and a host of it that does as it likes."""
 
 import contextlib
+import dataclasses
 import os
 import select
 import signal
@@ -11,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from strongroom import _core
 from strongroom.boundary import calls, cbor
@@ -129,6 +130,23 @@ def opened(path: Path, flags: int = os.O_RDWR) -> Iterator[int]:
         os.close(descriptor)
 
 
+def creation(image: int, passphrase: calls.Sealed, **other: Any) -> calls.CreateVolume:  # noqa: ANN401 - any field
+    """Return the call that makes a volume; ``other`` are fields with other values than usual."""
+    usual = calls.CreateVolume(
+        image=image,
+        header=None,
+        label="a label",
+        sector_size_bytes=4096,
+        key_bits=512,
+        factors=("enclave", "passphrase"),
+        seal_policy="signer",
+        kdf=CHEAP,
+        passphrase=passphrase,
+        recovery_key_to=None,
+    )
+    return dataclasses.replace(usual, **other)
+
+
 def new_volume(
     enclave: Enclave,
     image: Path,
@@ -143,16 +161,12 @@ def new_volume(
     os.truncate(image, 20 << 20)
     with opened(image) as descriptor:
         return enclave.call(
-            calls.CreateVolume(
-                image=descriptor,
-                header=None,
-                label="",
-                sector_size_bytes=4096,
-                key_bits=512,
+            creation(
+                descriptor,
+                enclave.sealed("format"),
                 factors=factors,
                 seal_policy=policy,
                 kdf=kdf,
-                passphrase=enclave.sealed("format"),
                 recovery_key_to=recovery_key_to,
             )
         )

@@ -16,7 +16,7 @@ from strongroom.boundary import calls
 from strongroom.boundary.calls import Call, Sealed, Terms
 from strongroom.boundary.sealed import BLANK, request_digest
 from strongroom.errors import BoundaryError, HeaderTamperedError
-from tests.hostile.boundary.evil import CHEAP, DATA_OFFSET_BYTES, Enclave, opened
+from tests.hostile.boundary.evil import CHEAP, DATA_OFFSET_BYTES, Enclave, creation, opened
 
 pytestmark = pytest.mark.hostile
 
@@ -108,17 +108,6 @@ def test_a_keyslot_that_any_passphrase_opens_is_not_made(
     blank.write_bytes(bytes(DATA_OFFSET_BYTES + 4096))
     with opened(blank) as target, pytest.raises(BoundaryError, match="does not need the passph"):
         maker.call(
-            calls.CreateVolume(
-                image=target,
-                header=None,
-                label="",
-                sector_size_bytes=512,
-                key_bits=512,
-                factors=("enclave",),
-                seal_policy="signer",
-                kdf=CHEAP,
-                passphrase=maker.sealed("format"),
-                recovery_key_to=None,
-            )
+            creation(target, maker.sealed("format"), sector_size_bytes=512, factors=("enclave",))
         )
     assert not any(blank.read_bytes())

@@ -25,6 +25,7 @@ from tests.hostile.boundary.evil import (
     CHEAP,
     DATA_OFFSET_BYTES,
     Enclave,
+    creation,
     is_served,
     opened,
     serve,
@@ -95,20 +96,7 @@ def test_a_new_volume_is_not_made_on_what_is_no_disk(
     make: Callable[[], Descriptors], enclave: Enclave
 ) -> None:
     with make() as descriptor, pytest.raises(DiskError):
-        enclave.call(
-            calls.CreateVolume(
-                image=descriptor,
-                header=None,
-                label="",
-                sector_size_bytes=4096,
-                key_bits=512,
-                factors=("enclave", "passphrase"),
-                seal_policy="signer",
-                kdf=CHEAP,
-                passphrase=enclave.sealed("format"),
-                recovery_key_to=None,
-            )
-        )
+        enclave.call(creation(descriptor, enclave.sealed("format")))
     assert enclave.is_alive()
 
 

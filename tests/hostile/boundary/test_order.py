@@ -10,7 +10,7 @@ import pytest
 from strongroom.boundary import calls
 from strongroom.boundary.calls import Call
 from strongroom.errors import BoundaryError, StrongroomError
-from tests.hostile.boundary.evil import CHEAP, Enclave, is_served, opened, serve
+from tests.hostile.boundary.evil import CHEAP, Enclave, creation, is_served, opened, serve
 
 pytestmark = pytest.mark.hostile
 
@@ -59,18 +59,7 @@ def requests(descriptor: int) -> list[Call[object]]:
         ),
         calls.BackupHeader(descriptor),
         calls.ChangeKeyslot(SEALED, SEALED, CHEAP, None),
-        calls.CreateVolume(
-            image=descriptor,
-            header=None,
-            label="",
-            sector_size_bytes=4096,
-            key_bits=512,
-            factors=("enclave", "passphrase"),
-            seal_policy="signer",
-            kdf=CHEAP,
-            passphrase=SEALED,
-            recovery_key_to=None,
-        ),
+        creation(descriptor, SEALED),
         calls.DumpHeader(),
         calls.HandOver(SEALED, SUCCESSOR, "signer"),
         calls.LoadDisk(descriptor, None, read_only=True),

@@ -20,6 +20,7 @@ from tests.hostile.boundary.evil import (
     VIOLATED,
     Enclave,
     await_silence,
+    creation,
     is_served,
     new_volume,
     opened,
@@ -208,18 +209,7 @@ def test_a_host_that_leaves_during_a_derivation_takes_the_enclave_with_it(
     image.touch()
     os.truncate(image, 20 << 20)
     with opened(image) as descriptor:
-        request = calls.CreateVolume(
-            image=descriptor,
-            header=None,
-            label="",
-            sector_size_bytes=4096,
-            key_bits=512,
-            factors=("passphrase",),
-            seal_policy="signer",
-            kdf=SLOW,
-            passphrase=enclave.sealed("format"),
-            recovery_key_to=None,
-        )
+        request = creation(descriptor, enclave.sealed("format"), factors=("passphrase",), kdf=SLOW)
         fields, descriptors = encode_message(enclave.client.bound(request))
         enclave.send(0, "CreateVolume", fields, tuple(descriptors))
     enclave.hear()

@@ -26,7 +26,7 @@ from strongroom.luks2 import Header, new_header
 from strongroom.tee.process.provider import ProcessTee
 from strongroom.units import ByteOffset
 from tests.honest import HonestClient, revealed
-from tests.hostile.boundary.evil import CHEAP, NO_TERMS, PASSPHRASE
+from tests.hostile.boundary.evil import CHEAP, NO_TERMS, PASSPHRASE, creation
 from tests.unit.tee.scene import enclave
 
 ResultT = TypeVar("ResultT")
@@ -137,16 +137,10 @@ def new_volume(
     with living(tee()) as life, on_disk(b"") as image, pytest.MonkeyPatch.context() as patch:
         patch.setattr(create, "new_header", small)
         os.ftruncate(image, _ROOM_BYTES)
-        request = calls.CreateVolume(
-            image=image,
-            header=None,
-            label="a label",
-            sector_size_bytes=4096,
-            key_bits=512,
+        request = creation(
+            image,
+            life.sealed("format", passphrase),
             factors=factors,
-            seal_policy="signer",
-            kdf=CHEAP,
-            passphrase=life.sealed("format", passphrase),
             recovery_key_to=client.public_key,
         )
         recovery_key = revealed(client, life.ask(request).recovery_key)

@@ -17,6 +17,7 @@ import pytest
 
 from tests.conftest import require_tools
 from tests.harness import STRONGROOM, Operator, has_ended
+from tests.hostile.confinement.test_status import MEASURES
 from tests.interop.nbd import tools
 from tests.system.crash.remains import await_true, end_all, remains
 
@@ -26,22 +27,7 @@ TRANSPORTS: Final = ("fd", "stdio", "tcp")
 MULTIPLEXED: Final = TRANSPORTS[1:]
 WITHOUT_CALLS: Final = Path(__file__).with_name("without_calls.py")
 MIB: Final = 1 << 20
-LOST: Final = {
-    "user namespace",
-    "mount namespace",
-    "network namespace",
-    "ipc namespace",
-    "uts namespace",
-    "cgroup namespace",
-    "pid namespace",
-    "no new privileges",
-    "empty root",
-    "capabilities",
-    "not dumpable",
-    "landlock",
-    "seccomp",
-    "secret memory",
-}
+LOST: Final = MEASURES - {"core limit"}
 """What is missing where the confining calls are; the core limit is an ordinary limit."""
 
 

@@ -30,7 +30,7 @@ from strongroom.errors import (
 )
 from strongroom.host.sealing import seal
 from tests.honest import HonestClient, revealed
-from tests.hostile.boundary.evil import CHEAP, NO_TERMS, PASSPHRASE, opened
+from tests.hostile.boundary.evil import CHEAP, NO_TERMS, PASSPHRASE, creation, opened
 from tests.unit.boundary.generated import messages
 from tests.unit.tee.scene import enclave
 
@@ -67,19 +67,8 @@ class Enclave:
     def create(
         self, image: int, header: int | None = None, other: dict[str, object] | None = None
     ) -> calls.Created:
-        request = calls.CreateVolume(
-            image=image,
-            header=header,
-            label="a label",
-            sector_size_bytes=512,
-            key_bits=512,
-            factors=("enclave", "passphrase"),
-            seal_policy="signer",
-            kdf=CHEAP,
-            passphrase=self.sealed("format"),
-            recovery_key_to=None,
-        )
-        return self.ask(dataclasses.replace(request, **(other or {})))  # type: ignore[arg-type]  # its fields
+        fields: dict[str, object] = {"sector_size_bytes": 512, **(other or {})}
+        return self.ask(creation(image, self.sealed("format"), header=header, **fields))
 
     def load(self, image: int, header: int | None = None) -> calls.DiskFacts:
         return self.ask(calls.LoadDisk(image, header, read_only=False))
