@@ -9,6 +9,7 @@ BIN := .venv/bin
 STAMP := .venv/.built
 SOURCES := $(shell find rust -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock pyproject.toml
 PYTEST := $(BIN)/python -m pytest
+WORKERS ?= 2
 
 .PHONY: help setup system-packages demo test test-rust test-python guest-kernel check lint bench docs gramine-manifest fmt clean
 
@@ -32,8 +33,10 @@ test: setup test-rust test-python ## run every test: unit, vectors, interop, hos
 test-rust:
 	cargo test --workspace --exclude strongroom-py --release --quiet
 
+# Side by side, file by file; what measures time comes afterwards, with the machine to itself.
 test-python: guest-kernel
-	$(PYTEST)
+	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not alone'
+	$(PYTEST) -m alone
 
 # A stock kernel that has what the machine's own may lack: unpacked into a cache, never installed.
 guest-kernel:

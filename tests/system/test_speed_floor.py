@@ -10,7 +10,7 @@ from bench.pairs import SEQUENTIAL, Workload, fio, warm
 from bench.servers import Place, nbdkit_luks, strongroom
 from tests.conftest import require_tools
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.alone]
 
 FLOOR: Final = 2.0
 MOST_PAIRS: Final = 5

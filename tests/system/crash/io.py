@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Volumes that are killed while somebody writes to them, and what must be there afterwards."""
 
+import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -63,11 +65,18 @@ class Writing:
             "enclave+host": {enclave, host},
         }[target]
         assert pids
-        for process in processes_of(self.operator.place) + below:
-            if process.pid in pids:
-                process.kill()
-        if target != "nbdfuse":
-            await_true(lambda: not Path(f"/proc/{host}/fd").exists(), "the end of the host", 60)
+        # A descriptor: the pid may be another process's before this one looks again.
+        host_fd = os.pidfd_open(host)
+        try:
+            for process in processes_of(self.operator.place) + below:
+                if process.pid in pids:
+                    process.kill()
+            if target != "nbdfuse":
+                ended = select.poll()
+                ended.register(host_fd, select.POLLIN)
+                assert ended.poll(60_000), "the host does not end within 60 seconds"
+        finally:
+            os.close(host_fd)
 
 
 def prepared(operator: Operator, base: Path) -> Path:

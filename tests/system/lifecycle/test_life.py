@@ -40,7 +40,7 @@ def image(operator: Operator) -> Path:
 
 @pytest.fixture
 def name(operator: Operator) -> str:
-    return f"life-{os.getpid()}-{operator.place.name[-8:]}"
+    return f"l{os.getpid()}{operator.place.name[-8:]}"
 
 
 def alive(pid: int) -> bool:
