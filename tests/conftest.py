@@ -12,13 +12,19 @@ import pytest
 from tests.harness import Operator
 
 
-def pytest_configure() -> None:
-    """Undo what ``nohup`` and ``&`` do: they start programs with signals ignored, for good.
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the tests independent of who starts them.
 
-    Strongroom honours that, so tests started in the background would test something else.
+    ``nohup`` and ``&`` start programs with signals ignored, for good. Strongroom honours that, so
+    tests started in the background would test something else. And of several workers, each has a
+    directory of its own: its name is part of the paths of sockets, which hold 107 bytes.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if hasattr(config, "workerinput"):
+        own = Path(config.option.basetemp)
+        config.option.basetemp = str(own.with_name(own.name.replace("popen-gw", "w")))
 
 
 def in_ci() -> bool:
