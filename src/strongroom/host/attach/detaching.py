@@ -27,6 +27,9 @@ _FORCED_STEP_SECONDS: Final = 10.0
 _AFTER_ABORT_SECONDS: Final = 5.0
 _VISITOR_SECONDS: Final = 2.0
 """How long programs that look at a device for a moment, such as udev's, may keep it."""
+_COPIES_SECONDS: Final = 3.0
+"""How long a mount namespace that is just being made, as every enclave makes one, may hold copies
+of mounts that are gone here."""
 
 
 def detach(attached: Attached, *, force: bool) -> None:
@@ -65,10 +68,17 @@ def claim_free(device: Path) -> int:
     Raises:
         MountedError: Somebody does; the message names who.
     """
-    uses = device_uses(device)
-    if uses:
-        raise in_use(device, uses)
-    return claim(device)
+    end = time.monotonic() + _COPIES_SECONDS
+    while True:
+        uses = device_uses(device)
+        if uses:
+            raise in_use(device, uses)
+        try:
+            return claim(device)
+        except MountedError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.05)
 
 
 def unmount_all(device: Path, run: Callable[[Callable[[], None]], bool]) -> tuple[str, ...]:
