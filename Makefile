@@ -33,9 +33,9 @@ test: setup test-rust test-python ## run every test: unit, vectors, interop, hos
 test-rust:
 	cargo test --workspace --exclude strongroom-py --release --quiet
 
-# Side by side, file by file; what measures time comes afterwards, with the machine to itself.
+# Side by side, as tests/conftest.py groups them; what measures time comes afterwards, with the machine to itself.
 test-python: guest-kernel
-	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not alone'
+	$(PYTEST) -n $(WORKERS) --dist loadscope --no-loadscope-reorder -m 'not alone'
 	$(PYTEST) -m alone
 
 # A stock kernel that has what the machine's own may lack: unpacked into a cache, never installed.

@@ -6,10 +6,23 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
+from strongroom.cli._override import override
 from tests.harness import Operator
+
+_OF_THE_MACHINE: Final = (
+    "tests/system/",
+    "tests/hostile/bad_input/test_machine.py",
+    "tests/hostile/confinement/test_break_out.py",
+    "tests/hostile/confinement/test_measures.py",
+    "tests/unit/tee/test_gramine.py",
+)
+"""Tests that mount, or keep a mount namespace for a while."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -25,6 +38,25 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         own = Path(config.option.basetemp)
         config.option.basetemp = str(own.with_name(own.name.replace("popen-gw", "w")))
+
+
+class SideBySide(LoadScopeScheduling):  # type: ignore[misc] # the plugin has no types
+    """Keeps together what must not run side by side: a file, and all that changes the machine.
+
+    Who mounts a file system, and who makes a mount namespace, which begins with a copy of all
+    mounts, would find each other's device in use.
+    """
+
+    @override
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return "machine" if path.startswith(_OF_THE_MACHINE) else path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SideBySide:
+    """Share the tests out between workers."""
+    return SideBySide(config, log)
 
 
 def in_ci() -> bool:

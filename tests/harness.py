@@ -29,6 +29,15 @@ def has_ended(pid: int) -> bool:
     return facts.rpartition(")")[2].split()[0] in {"Z", "X"}
 
 
+def open_files(pid: int) -> set[str]:
+    """Return what a process has open, without what it closes while we look."""
+    targets = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            targets.add(str(link.readlink()))
+    return targets
+
+
 @dataclass(frozen=True, slots=True)
 class Operator:
     """Runs strongroom and foreign tools with a runtime directory below ``place``."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 
 from tests.conftest import require_root
-from tests.harness import Operator
+from tests.harness import Operator, open_files
 
 pytestmark = pytest.mark.hostile
 
@@ -82,7 +82,5 @@ def test_every_thread_of_the_enclave_is_confined(status: dict[str, Any]) -> None
 
 def test_the_enclave_holds_only_what_it_was_given(status: dict[str, Any]) -> None:
     require_root()
-    descriptors = Path("/proc") / str(status["enclave_pid"]) / "fd"
-    targets = {link.readlink() for link in descriptors.iterdir()}
-    files = {str(target) for target in targets if str(target).startswith("/")}
+    files = {target for target in open_files(status["enclave_pid"]) if target.startswith("/")}
     assert files <= {status["image"], "/dev/null", str(Path(status["socket"]).parent / "log")}

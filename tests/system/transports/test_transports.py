@@ -16,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 from tests.conftest import require_tools
-from tests.harness import STRONGROOM, Operator, has_ended
+from tests.harness import STRONGROOM, Operator, has_ended, open_files
 from tests.hostile.confinement.test_status import MEASURES
 from tests.interop.nbd import tools
 from tests.system.crash.remains import await_true, end_all, remains
@@ -181,10 +181,9 @@ def test_the_enclave_of_another_transport_is_confined_as_ever(
         assert len(tasks) >= 3
         for task in tasks:
             assert "Seccomp:\t2\n" in (task / "status").read_text()
-        descriptors = Path(f"/proc/{status['enclave_pid']}/fd")
-        targets = {str(link.readlink()) for link in descriptors.iterdir()}
-        files = {target for target in targets if target.startswith("/")}
+        files = {target for target in open_files(status["enclave_pid"]) if target.startswith("/")}
         assert files == {str(image), "/dev/null", str(Path(status["socket"]).parent / "log")}
-        words = (descriptors.parent / "cmdline").read_bytes().split(b"\0")
+        process = Path(f"/proc/{status['enclave_pid']}")
+        words = (process / "cmdline").read_bytes().split(b"\0")
         assert str(image).encode() in words
-        assert (descriptors.parent / "environ").read_bytes().count(b"=") == 3
+        assert (process / "environ").read_bytes().count(b"=") == 3
