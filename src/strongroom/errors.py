@@ -347,6 +347,37 @@ class TeeError(IdentityError):
     summary = "the TEE provider does not work here"
 
 
+# --- the TPM --------------------------------------------------------------------------------------
+
+
+class TpmError(StrongroomError):
+    """The TPM refused a command. Its refusals are not authenticated: anybody on its wire can."""
+
+    exit_code = 80
+    summary = "the TPM refused"
+
+
+class TpmTransportError(TpmError):
+    """The TPM cannot be reached, or did not answer in time."""
+
+    exit_code = 81
+    summary = "the TPM cannot be reached"
+
+
+class TpmTamperedError(TpmError):
+    """What came from the TPM is malformed, or is not what the TPM answered to this command."""
+
+    exit_code = 82
+    summary = "the TPM's wire was tampered with"
+
+
+class TpmChangedError(TpmError):
+    """It is not the TPM that was enrolled, or that one was cleared or reset."""
+
+    exit_code = 83
+    summary = "not the TPM that was enrolled"
+
+
 class CancelledError(StrongroomError):
     """The operator interrupted the command."""
 
