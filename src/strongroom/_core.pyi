@@ -15,6 +15,7 @@ __all__ = [
     "Measure",
     "NbdServer",
     "Secret",
+    "TpmResponse",
     "Volume",
     "adopt_orphans",
     "argon2",
@@ -39,6 +40,9 @@ __all__ = [
     "secret_memory",
     "selftest",
     "serve_nbd_connection",
+    "tpm_check_command",
+    "tpm_check_decrypted",
+    "tpm_check_response",
     "unseal_parameters",
     "unseal_secret",
     "volume_key_digest",
@@ -464,3 +468,64 @@ def cipher_backend() -> str:
 
 def selftest() -> list[tuple[str, bool]]:
     """Run the known-answer tests of the core; each is a name and whether it passed."""
+
+@final
+class TpmResponse:
+    """What a TPM, or whoever sits on its wire, answered: well formed, and nothing of it proven.
+
+    A ``code`` that is not zero is never authenticated: it says that nothing was learned. The HMACs
+    in ``authorizations`` are the caller's to check.
+    """
+
+    @property
+    def code(self) -> int:
+        """The response code; 0 is success."""
+
+    @property
+    def handle(self) -> int | None:
+        """The handle of what the command made, or ``None`` if it makes nothing or failed."""
+
+    @property
+    def parameters(self) -> bytes:
+        """The parameters as they are on the wire, walked to the last byte; empty after an error.
+
+        The content of the first is ciphertext if a session of the command had ``encrypt`` set.
+        """
+
+    @property
+    def authorizations(self) -> list[tuple[bytes, int, bytes]]:
+        """``(nonceTPM, attributes, hmac)`` for each of the command's; empty after an error."""
+
+def tpm_check_command(command: bytes) -> None:
+    """Refuse a command that is not on the allow-list, or not in its exact shape.
+
+    Raises:
+        InternalError: It may not go out; the message says which rule it breaks.
+
+    Spec: TPM 2.0 Part 1, 18 "Command/Response Structure"; Part 3 for each command.
+    """
+
+def tpm_check_response(command: bytes, response: bytes) -> TpmResponse:
+    """Refuse whatever cannot be an answer to this command, and take the rest apart.
+
+    Checks every length, count, tag and selector, and what the answer has in common with the
+    question. Checks no HMAC, Name, signature or digest.
+
+    Raises:
+        TpmTamperedError: The response breaks a rule; the message says which.
+        InternalError: The command does.
+
+    Spec: TPM 2.0 Part 1, 18 "Command/Response Structure"; Part 3 for each command.
+    """
+
+def tpm_check_decrypted(command: bytes, content: bytes) -> None:
+    """Refuse a decrypted first response parameter that does not have its shape.
+
+    Args:
+        command: The command that was answered.
+        content: What the TPM2B holds, decrypted, without its size.
+
+    Raises:
+        TpmTamperedError: It breaks a rule, or this command's answer has nothing to decrypt.
+        InternalError: The command breaks a rule.
+    """

@@ -7,6 +7,7 @@ use pyo3::import_exception;
 use pyo3::prelude::*;
 use strongroom_core::Error;
 use strongroom_data::{IoError, OpenError};
+use strongroom_tpm::GateError;
 
 import_exception!(strongroom.errors, BoundsError);
 import_exception!(strongroom.errors, DiskError);
@@ -19,6 +20,7 @@ import_exception!(strongroom.errors, NoSpaceError);
 import_exception!(strongroom.errors, PassphraseInputError);
 import_exception!(strongroom.errors, PlatformError);
 import_exception!(strongroom.errors, SealedBlobError);
+import_exception!(strongroom.errors, TpmTamperedError);
 import_exception!(strongroom.errors, TruncatedError);
 import_exception!(strongroom.errors, UnsupportedCipherError);
 
@@ -68,4 +70,14 @@ pub(crate) fn from_open(error: OpenError) -> PyErr {
         OpenError::Backing(_) => DiskError::new_err(error.to_string()),
         _ => BoundsError::new_err(error.to_string()),
     }
+}
+
+/// The exception for a TPM command of ours that breaks a rule.
+pub(crate) fn own_tpm_command(error: GateError) -> PyErr {
+    InternalError::new_err(format!("refused to send a command to the TPM: {error}"))
+}
+
+/// The exception for what came from a TPM and breaks a rule.
+pub(crate) fn tpm_response(error: GateError) -> PyErr {
+    TpmTamperedError::new_err(format!("refused a response of the TPM: {error}"))
 }

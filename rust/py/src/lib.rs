@@ -19,6 +19,7 @@ mod hpke;
 mod keys;
 mod sealing;
 mod secret;
+mod tpm;
 mod volume;
 
 #[pymodule]
@@ -47,6 +48,8 @@ mod core_module {
     use super::secret::{
         Secret, read_secret_exactly, read_secret_file, read_secret_line, write_random_secret,
     };
+    #[pymodule_export]
+    use super::tpm::{TpmResponse, tpm_check_command, tpm_check_decrypted, tpm_check_response};
     #[pymodule_export]
     use super::volume::{NbdServer, Volume, serve_nbd_connection};
 
