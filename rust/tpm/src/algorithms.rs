@@ -29,11 +29,14 @@ fn digest_bytes(algorithm: u16) -> Option<usize> {
     }
 }
 
-/// Takes a TPMI_ALG_HASH and returns the size of its digests in bytes.
-pub(crate) fn hash(reader: &mut Reader<'_>) -> Result<usize> {
+/// Takes a TPMI_ALG_HASH, and returns it with the size of its digests in bytes.
+pub(crate) fn hash(reader: &mut Reader<'_>) -> Result<(u16, usize)> {
     let what = "TPMI_ALG_HASH";
     let algorithm = reader.u16(what)?;
-    digest_bytes(algorithm).ok_or_else(|| bad(what, algorithm))
+    match digest_bytes(algorithm) {
+        Some(bytes) => Ok((algorithm, bytes)),
+        None => Err(bad(what, algorithm)),
+    }
 }
 
 /// Takes a TPMI_ALG_HASH+: the null algorithm's digests have no bytes.
@@ -47,7 +50,7 @@ pub(crate) fn hash_or_null(reader: &mut Reader<'_>) -> Result<usize> {
 
 /// Takes a TPMT_HA: a hash algorithm and as many bytes as its digests have.
 pub(crate) fn hash_value(reader: &mut Reader<'_>) -> Result<()> {
-    let bytes = hash(reader)?;
+    let (_, bytes) = hash(reader)?;
     reader.take("TPMT_HA", bytes).map(drop)
 }
 

@@ -22,12 +22,12 @@ fn capability_data(reader: &mut Reader<'_>) -> Result<()> {
         0 => list::<6>(reader),
         // Handles, commands with attributes, commands that need presence, audited commands.
         1..=4 => list::<4>(reader),
-        5 => attestation::pcr_selections(reader),
+        5 => attestation::pcr_selections(reader).map(drop),
         // Properties of the TPM, each with its value.
         6 => list::<8>(reader),
-        7 => entries(reader, 5, |reader| {
+        7 => entries(reader, 8, |reader| {
             reader.u32("TPM_PT_PCR")?;
-            attestation::pcr_select(reader)
+            attestation::pcr_select(reader).map(drop)
         }),
         // Curves.
         8 => list::<2>(reader),

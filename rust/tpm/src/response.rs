@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A response, before anybody believes it.
 
+use crate::attestation::pcr_selections;
 use crate::authorization::{self, ResponseAuthorization};
 use crate::command::Command;
 use crate::field;
@@ -97,6 +98,7 @@ fn agree(command: &Command<'_>, handle: Option<u32>, parameters: &[u8]) -> Resul
         Answer::AtMost => size_of_first(parameters)? <= asked_bytes(command)?,
         Answer::Exactly => size_of_first(parameters)? == asked_bytes(command)?,
         Answer::Capability => capability_fits(command, parameters)?,
+        Answer::Pcrs => pcrs_fit(command, parameters)?,
         Answer::Session => session_fits(command, handle)?,
     };
     if fits {
@@ -125,6 +127,15 @@ fn capability_fits(command: &Command<'_>, parameters: &[u8]) -> Result<bool> {
     let found = answered.u32("TPM_CAP")?;
     let count = answered.u32("the list of a capability")?;
     Ok(found == asked && (asked == PCRS || count <= asked_count))
+}
+
+/// PCR_Read answers with a counter, and a selection out of the one that it was given.
+fn pcrs_fit(command: &Command<'_>, parameters: &[u8]) -> Result<bool> {
+    let asked = pcr_selections(&mut command.parameters_from(0))?;
+    let mut answered = Reader::new(parameters);
+    answered.u32("the update counter of PCRs")?;
+    let found = pcr_selections(&mut answered)?;
+    Ok(found.iter().all(|bank| bank.is_among(&asked)))
 }
 
 /// StartAuthSession makes an HMAC session, or else a policy session, trial ones included.

@@ -30,6 +30,8 @@ pub(crate) enum Answer {
     AtMost,
     /// Exactly as many bytes as were asked for.
     Exactly,
+    /// `PCR_Read`: PCRs that were asked for, perhaps not all.
+    Pcrs,
     /// The kind of session that was asked for.
     Session,
 }

@@ -10,7 +10,7 @@
 //! Spec: TPM 2.0 Part 2, 6.5.2 "TPM_CC"; Part 3.
 
 use crate::attestation::{
-    CERTIFIED, CERTIFIED_NV, DIGEST_VALUES, DIGESTS, PCR_SELECTIONS, POLICY_BRANCHES, QUOTED,
+    CERTIFIED, CERTIFIED_NV, DIGEST_VALUES, PCR_SELECTIONS, PCR_VALUES, POLICY_BRANCHES, QUOTED,
     SIGNATURE, SIGNING_SCHEME, TIME, TIME_INFO,
 };
 use crate::capability::CAPABILITY_DATA;
@@ -164,7 +164,8 @@ pub(crate) static TABLE: &[Schema] = &[
     // GetTestResult
     Schema::new(0x17C, &[], &[], &[MAX_BUFFER, U32]),
     // PCR_Read
-    Schema::new(0x17E, &[], &[PCR_SELECTIONS], &[U32, PCR_SELECTIONS, DIGESTS]),
+    Schema::new(0x17E, &[], &[PCR_SELECTIONS], &[U32, PCR_VALUES])
+        .answers(Answer::Pcrs),
     // PolicyPCR
     Schema::new(0x17F, &[Kind::PolicySession], &[DIGEST, PCR_SELECTIONS], &[]),
     // PolicyRestart

@@ -5,6 +5,7 @@ mod commands;
 mod messages;
 mod responses;
 pub(crate) mod trace;
+mod traffic;
 
 use crate::{Command, GateError, Response};
 
