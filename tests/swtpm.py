@@ -5,7 +5,7 @@
 
     with swtpm(tmp_path) as tpm:                       # a UNIX socket, started up
         relay = Relay(parse_address(tpm.address))
-    with swtpm(tmp_path, socket_kind="tcp", disconnect=True) as tpm:
+    with swtpm(tmp_path, socket_kind="shared") as tpm:
         tpm.tool("tpm2_getcap", "properties-fixed")    # beside us, on the same TPM
     with swtpm(tmp_path, certificates=True) as tpm:    # with an EK, and who vouches for it
         chain = (tpm.authority.issuer, tpm.authority.root)
@@ -27,8 +27,11 @@ from typing import Final, Literal
 
 from tests.conftest import require_tools
 from tests.harness import SYSTEM_PATH
+from tests.tpm_bridges import Bridge, shared_port
 
-SocketKind = Literal["unix", "tcp"]
+SocketKind = Literal["unix", "tcp", "shared"]
+"""``unix`` and ``tcp`` are what swtpm itself has, for one program at a time. ``shared`` is a TCP
+port in front of it, for any number of them."""
 Startup = Literal["clear", "state", "none"]
 
 _START_ATTEMPTS: Final = 20
@@ -57,16 +60,14 @@ class Swtpm:
         authority: Who vouches for its EK, if it has certificates.
     """
 
-    def __init__(
-        self, place: Path, *, socket_kind: SocketKind, startup: Startup, disconnect: bool
-    ) -> None:
+    def __init__(self, place: Path, *, socket_kind: SocketKind, startup: Startup) -> None:
         self.place = place
         self.authority: Authority | None = None
         self._kind = socket_kind
         self._startup = startup
-        self._disconnect = disconnect
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._bridge: Bridge | None = None
         self.state.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -84,7 +85,7 @@ class Swtpm:
     @property
     def port(self) -> int:
         """The TCP port; the control channel is the next one, as libtss2 wants it."""
-        assert self._kind == "tcp", "a UNIX socket has no port"
+        assert self._kind != "unix", "a UNIX socket has no port"
         return self._port
 
     @property
@@ -99,7 +100,7 @@ class Swtpm:
         return f"swtpm:host=127.0.0.1,port={self.port}"
 
     def connect(self) -> socket.socket:
-        """Return a connection to it that carries commands as they are."""
+        """Return a connection to swtpm itself that carries commands as they are."""
         if self._kind == "tcp":
             return socket.create_connection(("127.0.0.1", self._port), _START_SECONDS)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -115,7 +116,7 @@ class Swtpm:
     ) -> subprocess.CompletedProcess[bytes]:
         """Run one of tpm2-tools on this TPM.
 
-        swtpm serves one connection at a time: start it with ``disconnect`` or close yours first.
+        Beside a connection of one's own that takes a ``shared`` one.
         """
         require_tools(str(command[0]))
         done = subprocess.run(
@@ -138,16 +139,19 @@ class Swtpm:
         """Start the process and wait until it serves."""
         assert self._process is None, "it is on already"
         for _ in range(_START_ATTEMPTS):
-            if self._kind == "tcp":
-                self._port = _two_free_ports()
+            if self._kind != "unix":
+                self._port = two_free_ports()
             self._process = self._start()
-            if self._serves():
+            if self._serves() and self._shares():
                 return
             self.power_off()
         raise AssertionError(f"swtpm does not start: {self._log()}")
 
     def power_off(self) -> None:
         """Take the power away: no ``TPM2_Shutdown``, whatever is not in its state is gone."""
+        bridge, self._bridge = self._bridge, None
+        if bridge is not None:
+            bridge.close()
         process, self._process = self._process, None
         if process is None:
             return
@@ -168,17 +172,17 @@ class Swtpm:
     def _start(self) -> subprocess.Popen[bytes]:
         for name in ("swtpm.sock", "control.sock"):
             (self.place / name).unlink(missing_ok=True)
-        if self._kind == "unix":
-            server = f"type=unixio,path={self.place / 'swtpm.sock'}"
-            control = f"type=unixio,path={self.place / 'control.sock'}"
-        else:
+        server = f"type=unixio,path={self.place / 'swtpm.sock'}"
+        control = f"type=unixio,path={self.place / 'control.sock'}"
+        if self._kind == "tcp":
             server = f"type=tcp,port={self._port}"
+        if self._kind != "unix":
             control = f"type=tcp,port={self._port + 1}"
         with (self.place / "swtpm.log").open("wb") as log:
             return subprocess.Popen(
                 [
                     *("swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self.state}"),
-                    *("--server", server + (",disconnect" if self._disconnect else "")),
+                    *("--server", server),
                     *("--ctrl", control, "--flags", f"not-need-init,startup-{self._startup}"),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -200,6 +204,15 @@ class Swtpm:
             time.sleep(_POLL_SECONDS)
         return False
 
+    def _shares(self) -> bool:
+        """Put a port for several programs before it, if it is to have one."""
+        if self._kind == "shared":
+            try:
+                self._bridge = shared_port(self.place / "swtpm.sock", self._port)
+            except OSError:
+                return False
+        return True
+
     def _log(self) -> str:
         return (self.place / "swtpm.log").read_text(errors="replace")
 
@@ -210,24 +223,20 @@ def swtpm(
     *,
     socket_kind: SocketKind = "unix",
     startup: Startup = "clear",
-    disconnect: bool = False,
     certificates: bool = False,
 ) -> Iterator[Swtpm]:
     """Run a new TPM for the length of a block.
 
     Args:
         place: A directory of the test; each TPM takes a new one below it.
-        socket_kind: How it is reached. TCP is on loopback only, and what tpm2-tools need.
+        socket_kind: How it is reached. TCP is on loopback only, and what tpm2-tools need. On
+            ``unix`` and ``tcp`` a second program waits until the first one's connection ends.
         startup: The ``TPM2_Startup`` that it is given, or ``none``.
-        disconnect: It ends the connection after each answer, so that several programs may use it.
         certificates: It has an EK with certificates; costs about a second.
     """
-    assert socket_kind == "tcp" or not disconnect, "swtpm does that on TCP only"
     require_tools("swtpm")
     number = sum(1 for _ in place.glob("tpm*"))
-    tpm = Swtpm(
-        place / f"tpm{number}", socket_kind=socket_kind, startup=startup, disconnect=disconnect
-    )
+    tpm = Swtpm(place / f"tpm{number}", socket_kind=socket_kind, startup=startup)
     if certificates:
         tpm.manufacture()
     tpm.power_on()
@@ -237,7 +246,7 @@ def swtpm(
         tpm.power_off()
 
 
-def _two_free_ports() -> int:
+def two_free_ports() -> int:
     """Return a port that is free together with the next one, as far as can be known before."""
     while True:
         port = random.randrange(_FIRST_PORT, _LAST_PORT, 2)

@@ -76,7 +76,7 @@ class Deadline:
     def missed(self) -> TpmTransportError:
         """Return what to raise when it has passed."""
         return TpmTransportError(
-            f"the TPM did not answer within {self._seconds:g} seconds",
+            f"the TPM did not answer within {self._seconds:.3g} seconds",
             hint="another program may be using it; an swtpm serves one at a time",
         )
 

@@ -4,12 +4,14 @@
 import contextlib
 import select
 import socket
+import time
 from collections.abc import Iterator
 from typing import Final
 
 from strongroom.errors import TpmTransportError
 from strongroom.host.tpm.limits import HEADER_BYTES, Deadline, response_size
 
+_QUEUE_SECONDS: Final = 0.05
 _ANYTHING: Final = select.POLLIN | select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
@@ -117,10 +119,20 @@ def connect_unix(path: str, deadline: Deadline) -> socket.socket:
     """
     with contextlib.ExitStack() as stack, unreachable(path):
         connected = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-        connected.settimeout(deadline.left())
-        connected.connect(path)
+        while not _connected_to(connected, path, deadline):
+            time.sleep(min(_QUEUE_SECONDS, deadline.left()))
         stack.pop_all()
         return connected
+
+
+def _connected_to(unconnected: socket.socket, path: str, deadline: Deadline) -> bool:
+    """Connect, unless too many wait there already: the kernel does not queue us with a timeout."""
+    unconnected.settimeout(deadline.left())
+    try:
+        unconnected.connect(path)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
