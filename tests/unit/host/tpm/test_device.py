@@ -20,12 +20,16 @@ from strongroom.host.tpm import Relay
 from strongroom.host.tpm.address import DeviceAddress
 from strongroom.host.tpm.device import DeviceTransport
 from strongroom.host.tpm.limits import Deadline
-from tests.conftest import require
-from tests.unit.host.tpm.peers import GET_RANDOM, LIMIT_SECONDS, QUICK, refused, response
+from tests.unit.host.tpm.peers import (
+    GET_RANDOM,
+    LIMIT_SECONDS,
+    QUICK,
+    refused,
+    response,
+    without_rights,
+)
 
 pytestmark = pytest.mark.unit
-
-_NOBODY = 65534
 
 
 def test_a_missing_tpm_says_so() -> None:
@@ -38,7 +42,7 @@ def test_who_may_not_use_it_is_told_which_group(tmp_path: Path) -> None:
     closed = tmp_path / "tpm"
     closed.touch(mode=0)
     tmp_path.chmod(0o755)
-    with _without_rights():
+    with without_rights():
         error = refused(Relay(DeviceAddress(str(closed)), limits=QUICK))
     assert "group tss" in error.hint
 
@@ -70,7 +74,7 @@ def test_a_device_that_never_answers_is_not_waited_for(terminal: tuple[int, str]
     ours, path = terminal
     relay = Relay(DeviceAddress(path), limits=QUICK)
     before = {thread.ident for thread in threading.enumerate()}
-    assert "within 0.3 seconds" in refused(relay).message
+    assert "within 0.2 seconds" in refused(relay).message
     assert os.read(ours, 4096) == GET_RANDOM
     relay.close()
     # Whoever still waits in the kernel leaves, with its descriptor, once there is an answer.
@@ -110,16 +114,3 @@ def test_a_device_that_goes_away_is_an_error(terminal: tuple[int, str]) -> None:
     os.close(ours)
     refused(relay)
     relay.close()
-
-
-@contextlib.contextmanager
-def _without_rights() -> Iterator[None]:
-    if os.geteuid() != 0:
-        yield
-        return
-    require(condition=hasattr(os, "seteuid"), reason="cannot give up rights")
-    os.seteuid(_NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)

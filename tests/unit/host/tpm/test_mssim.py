@@ -127,13 +127,13 @@ def test_the_simulator_is_turned_on_and_left_politely() -> None:
         (simulated(framed(response(20), size=4097)), "4097 bytes"),
         (simulated(framed(response(20), size=0xFFFFFFFF)), "4294967295 bytes"),
         (simulated(framed(response(20), size=9)), "9 bytes"),
-        (simulated(framed(response(20), size=21)), "within 0.3 seconds"),
+        (simulated(framed(response(20), size=21)), "within 0.2 seconds"),
         (simulated(framed(response(20), status=1)), "ended its answer with 1"),
-        (simulated(framed(response(20))[:-4]), "within 0.3 seconds"),
+        (simulated(framed(response(20))[:-4]), "within 0.2 seconds"),
         (simulated(framed(response(20))[:-1], b""), "ended before"),
         (simulated(framed(response(20))[:10], b""), "ended before"),
         (simulated(), "ended before"),
-        (simulated(b"\0"), "within 0.3 seconds"),
+        (simulated(b"\0"), "within 0.2 seconds"),
     ],
 )
 def test_a_broken_frame_is_an_error_in_time(behave: Behaviour, message: str) -> None:
@@ -144,7 +144,7 @@ def test_a_broken_frame_is_an_error_in_time(behave: Behaviour, message: str) -> 
 
 @pytest.mark.parametrize(
     ("answer", "message"),
-    [(struct.pack(">I", 1), "refused platform signal 1"), (b"", "within 0.3 seconds")],
+    [(struct.pack(">I", 1), "refused platform signal 1"), (b"", "within 0.2 seconds")],
 )
 def test_a_platform_that_refuses_or_hangs_is_an_error(answer: bytes, message: str) -> None:
     with simulator(simulated(framed(response(20))), answer) as it:
