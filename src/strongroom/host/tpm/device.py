@@ -15,7 +15,7 @@ from typing import Final
 from strongroom.errors import TpmTransportError
 from strongroom.host.tpm.limits import MAX_BYTES, Deadline, check_response_size
 
-# Without O_NONBLOCK, a modem or a FIFO in the place of a TPM would hold us while it is opened.
+# Without O_NONBLOCK, a serial line in the place of a TPM would hold us while it is opened.
 _OPEN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
 _HINTS: Final = {

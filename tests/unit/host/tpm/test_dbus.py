@@ -76,8 +76,8 @@ def greet(connected: socket.socket) -> None:
     assert connected.recv(7) == b"BEGIN\r\n"
 
 
-def hands_out(*descriptors: int) -> Bus:
-    """Answer the second call with these beside it."""
+def hands_out(*descriptors: int, answer: bytes | None = None, times: int = 1) -> Bus:
+    """Answer the second call with these beside it, so many times."""
 
     def behave(connected: socket.socket) -> None:
         greet(connected)
@@ -85,9 +85,9 @@ def hands_out(*descriptors: int) -> Bus:
         connected.sendall(reply(1))
         connected.recv(4096)
         rights = array.array("i", descriptors)
-        connected.sendmsg(
-            [SIGNAL, reply(2, body=bytes(8))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
-        )
+        for _ in range(times):
+            beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
+            connected.sendmsg([SIGNAL, answer or reply(2, body=bytes(8))], beside)
         connected.recv(4096)
 
     return behave
@@ -184,6 +184,18 @@ def test_more_than_one_descriptor_is_refused_and_closed(tmp_path: Path, number: 
     with socket.socket() as one:
         error = broker(hands_out(*[one.fileno()] * number), tmp_path / "bus")
     assert "connections, not one" in error.message or "too many" in error.message
+
+
+@pytest.mark.parametrize("answer", [reply(2, 3, DENIED), SIGNAL, b"x" * 16])
+def test_descriptors_beside_no_answer_are_closed(tmp_path: Path, answer: bytes) -> None:
+    with socket.socket() as one:
+        broker(hands_out(one.fileno(), one.fileno(), answer=answer), tmp_path / "bus")
+
+
+def test_descriptors_without_end_are_refused_and_closed(tmp_path: Path) -> None:
+    with socket.socket() as one:
+        endless = hands_out(*[one.fileno()] * 4, answer=SIGNAL, times=20)
+        assert "too many descriptors" in broker(endless, tmp_path / "bus").message
 
 
 def test_what_is_no_socket_is_refused_and_closed(tmp_path: Path) -> None:

@@ -106,6 +106,19 @@ def test_a_late_answer_is_never_the_next_commands(path: Path | None) -> None:
         assert relay.transmit(GET_RANDOM) == response(12, fill=b"2")
 
 
+def test_an_answer_that_comes_after_the_next_command_is_not_its_answer(path: Path | None) -> None:
+    def behave(it: Peer, connected: socket.socket) -> None:
+        it.read_command(connected)
+        number = it.connections
+        if number == 1:
+            it.read_command(connected)  # the next one, if it were to come here
+        connected.sendall(response(12, fill=b"%d" % number))
+
+    with peer(behave, path=path) as it, Relay(parse_address(it.address), limits=QUICK) as relay:
+        refused(relay)
+        assert relay.transmit(GET_RANDOM) == response(12, fill=b"2")
+
+
 def test_a_connection_that_ended_between_commands_is_made_anew(path: Path | None) -> None:
     ended = threading.Event()
 

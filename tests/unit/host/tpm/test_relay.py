@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from strongroom.errors import InternalError, NotFoundError, TpmTransportError, UnavailableError
+from strongroom.errors import (
+    InternalError,
+    NotFoundError,
+    PlatformError,
+    TpmTransportError,
+    UnavailableError,
+)
 from strongroom.host.tpm import Relay, Trace, parse_address
 from strongroom.host.tpm.limits import MAX_BYTES, Deadline, TimeLimits, command_code
 from tests.unit.host.tpm.peers import (
@@ -135,6 +141,33 @@ def test_closing_does_not_wait_for_the_command_in_flight(tmp_path: Path) -> None
     with pytest.raises(TpmTransportError, match="was closed"):
         relay.transmit(GET_RANDOM)
     relay.close()
+
+
+def test_the_command_in_flight_closes_what_was_closed(tmp_path: Path) -> None:
+    ended = threading.Event()
+
+    def behave(it: Peer, connected: socket.socket) -> None:
+        it.read_command(connected)
+        it.over.wait(30)
+        connected.sendall(response(20))
+        assert connected.recv(1) == b""
+        ended.set()
+
+    trace = Trace(tmp_path / "trace")
+    answered: list[bytes] = []
+    with peer(behave) as it:
+        relay = Relay(parse_address(it.address), trace=trace)
+        thread = threading.Thread(target=lambda: answered.append(relay.transmit(GET_RANDOM)))
+        thread.start()
+        while not it.commands:
+            time.sleep(0.001)
+        relay.close()
+        it.over.set()
+        thread.join(30)
+        assert answered == [response(20)]
+        assert ended.wait(30), "the connection is still open"
+    with pytest.raises(PlatformError):
+        trace.command(GET_RANDOM)
 
 
 def test_nothing_is_connected_before_it_is_used() -> None:
