@@ -11,7 +11,7 @@ SOURCES := $(shell find rust -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Carg
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 
-.PHONY: help setup system-packages demo test test-rust test-python guest-kernel check lint bench docs gramine-manifest fmt clean
+.PHONY: help setup system-packages demo test test-rust test-python guest-kernel check lint bench fuzz docs gramine-manifest fmt clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -59,6 +59,13 @@ check: lint test ## the whole gate, as CI runs it
 
 bench: setup ## measure on this machine, side by side with other tools
 	$(BIN)/python bench/run.py
+
+# Ten million exchanges take a quarter of an hour. New inputs stay in build/.
+fuzz: RUNS ?= 10000000
+fuzz: ## fuzz the gate in front of the TPM: make fuzz RUNS=10000000; needs cargo-fuzz
+	@mkdir -p build/fuzz
+	cd rust/tpm && RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(CURDIR)/build/fuzz-target cargo fuzz run --release exchange \
+	  ../../build/fuzz fuzz/corpus/exchange -- -runs=$(RUNS) -max_len=4600 -print_final_stats=1
 
 docs: $(STAMP) ## regenerate the man page and the reference from the command line itself
 	$(BIN)/python scripts/man_page.py

@@ -108,6 +108,20 @@ fn sessions_are_where_they_must_be_and_nowhere_else() {
         none,
         GateError::Authorization("a handle has no authorization")
     );
+    // Certify needs two.
+    let password = authorization(PASSWORD, &[], 0, &[]);
+    let handles = [0x80, 0, 0, 0, 0x80, 0, 0, 1];
+    let parameters = [0, 0, 0, 0x10];
+    let one = message(
+        SESSIONS,
+        0x148,
+        &[&handles, &area(&[&password]), &parameters],
+    );
+    let missing = GateError::Authorization("a handle has no authorization");
+    assert_eq!(refused_command(&one), missing);
+    let two = area(&[&password, &password]);
+    let certify = message(SESSIONS, 0x148, &[&handles, &two, &parameters]);
+    assert!(Command::parse(&certify).is_ok());
 }
 
 #[test]
@@ -207,4 +221,27 @@ fn parameters_are_walked_to_the_last_byte() {
         refused_command(&stir),
         GateError::Size { size: 129, .. }
     ));
+}
+
+#[test]
+fn a_policy_has_two_to_eight_branches() {
+    let branches = |count: u8| {
+        let digests = sized(&[1; 32]).repeat(count.into());
+        let policy_session = [3, 0, 0, 0];
+        message(
+            NO_SESSIONS,
+            0x171,
+            &[&policy_session, &[0, 0, 0, count], &digests],
+        )
+    };
+    for count in [0, 1, 9] {
+        let (what, size) = ("TPML_DIGEST", count.into());
+        assert_eq!(
+            refused_command(&branches(count)),
+            GateError::Size { what, size }
+        );
+    }
+    for count in 2..=8 {
+        assert!(Command::parse(&branches(count)).is_ok(), "{count}");
+    }
 }

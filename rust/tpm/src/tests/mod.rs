@@ -4,6 +4,7 @@
 mod commands;
 mod messages;
 mod responses;
+mod structures;
 pub(crate) mod trace;
 mod traffic;
 

@@ -28,6 +28,15 @@ fn exchanges() -> Vec<Exchange> {
         .collect()
 }
 
+/// The command and response of one exchange.
+pub(super) fn recorded(name: &str) -> (Vec<u8>, Vec<u8>) {
+    let exchange = exchanges()
+        .into_iter()
+        .find(|exchange| exchange.name == name);
+    let exchange = exchange.expect("it was recorded");
+    (exchange.command, exchange.response)
+}
+
 fn from_hex(text: &str) -> Vec<u8> {
     (0..text.len())
         .step_by(2)
