@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real commands to a real TPM, by each way there that needs no kernel of its own.
 
-A character device needs a kernel with a TPM, which a guest has; it is tested there.
+A character device needs a kernel with a TPM: ``test_device_in_guest`` has one.
 """
 
 import contextlib

@@ -2,7 +2,8 @@
 """A TPM behind a character device of the kernel: a command is one write, its answer one read.
 
 ``/dev/tpmrm0`` is the kernel's resource manager: it gives each open file its own handles, and
-flushes what it holds when the file is closed. ``/dev/tpm0`` is the bare chip, for one program.
+flushes what it holds when the file is closed. A command with a handle that it does not know gets
+no answer there: its write fails. ``/dev/tpm0`` is the bare chip, for one program.
 """
 
 import contextlib
@@ -24,6 +25,7 @@ _HINTS: Final = {
     errno.ENXIO: "the kernel has no driver for it; --tpm names another",
     errno.EACCES: "add yourself to the group tss, and log in again",
     errno.EPERM: "a container must be given the device",
+    errno.EINVAL: "the kernel's resource manager refuses handles that it does not know",
     errno.EBUSY: "another program uses the bare chip; device:/dev/tpmrm0 is shared",
 }
 

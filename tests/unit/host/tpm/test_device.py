@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is no TPM is refused with what to do, and what never answers is not waited for.
 
-That a kernel's TPM works needs a kernel with one: a guest's, in the system tests. The terminal
+That a kernel's TPM works is tested before one, in a guest, by the system tests. The terminal
 that stands in here is a character device too, and proves only that its silence, its end and its
 chatter are bounded.
 """

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The relay before a kernel's TPM. Run as root inside the guest: it has a kernel to itself.
+
+The TPM is an swtpm behind ``/dev/vtpmx``: the kernel's own character devices, driver core and
+resource manager are real.
+"""
+
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from strongroom.errors import TpmTransportError
+from strongroom.host.tpm import DEFAULT_ADDRESS, Relay, parse_address
+from strongroom.host.tpm.limits import TimeLimits
+from tests.system.tpm.commands import (
+    CREATE_ECC,
+    GET_RANDOM,
+    MANUFACTURER,
+    READ_PCR_16,
+    code_of,
+    flush,
+    handle_of,
+    read_public,
+)
+
+
+def main() -> None:
+    """Check everything, or end with a traceback."""
+    with (
+        tempfile.TemporaryDirectory() as state,
+        subprocess.Popen(
+            ["swtpm", "chardev", "--vtpm-proxy", "--tpm2", "--tpmstate", f"dir={state}"],
+            stdout=sys.stdout,
+            stderr=sys.stderr,
+        ) as tpm,
+    ):
+        try:
+            _wait_for_device()
+            check_each_has_its_own_handles()
+            check_the_bare_chip_is_for_one()
+            check_a_silent_chip_is_not_waited_for(tpm)
+        finally:
+            tpm.kill()
+    print("the kernel's TPM works")
+
+
+def check_each_has_its_own_handles() -> None:
+    """Two programs at once, on what is used when nobody names a TPM."""
+    with Relay(DEFAULT_ADDRESS) as one, Relay(DEFAULT_ADDRESS) as other:
+        assert one.transmit(MANUFACTURER)[-4:] == b"IBM\0"
+        assert len(other.transmit(GET_RANDOM)) == 44
+        handle = handle_of(one.transmit(CREATE_ECC))
+        assert code_of(one.transmit(read_public(handle))) == 0
+        _refused(other, read_public(handle), "handles that it does not know")
+        assert len(other.transmit(GET_RANDOM)) == 44, "and goes on"
+        assert code_of(one.transmit(flush(handle))) == 0
+
+
+def check_the_bare_chip_is_for_one() -> None:
+    """The second program is told where it can share."""
+    bare = parse_address("device:/dev/tpm0")
+    with Relay(bare) as one, Relay(bare) as other:
+        assert one.transmit(MANUFACTURER)[-4:] == b"IBM\0"
+        _refused(other, MANUFACTURER, "device:/dev/tpmrm0 is shared")
+
+
+def check_a_silent_chip_is_not_waited_for(tpm: subprocess.Popen[bytes]) -> None:
+    """The driver gives this command two minutes. Neither we nor closing wait for it."""
+    limits = TimeLimits(slow_seconds=2, other_seconds=2, connect_seconds=2)
+    with Relay(DEFAULT_ADDRESS, limits=limits) as relay:
+        relay.transmit(GET_RANDOM)
+        subprocess.run(["kill", "-STOP", str(tpm.pid)], check=True)
+        start = time.monotonic()
+        _refused(relay, READ_PCR_16, "another program may be using it")
+    assert time.monotonic() - start < 20, "somebody waited for the driver"
+    subprocess.run(["kill", "-CONT", str(tpm.pid)], check=True)
+    end = time.monotonic() + 60
+    while threading.active_count() > 1:
+        assert time.monotonic() < end, "a thread was left behind"
+        time.sleep(0.05)
+    with Relay(DEFAULT_ADDRESS) as relay:
+        assert code_of(relay.transmit(GET_RANDOM)) == 0
+
+
+def _refused(relay: Relay, command: bytes, hint: str) -> None:
+    with pytest.raises(TpmTransportError) as caught:
+        relay.transmit(command)
+    assert hint in caught.value.hint, (caught.value.message, caught.value.hint)
+
+
+def _wait_for_device() -> None:
+    end = time.monotonic() + 60
+    while not Path("/dev/tpmrm0").exists():
+        assert time.monotonic() < end, "the kernel made no device"
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    main()
