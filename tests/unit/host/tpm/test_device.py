@@ -21,6 +21,7 @@ from strongroom.host.tpm.address import DeviceAddress
 from strongroom.host.tpm.device import DeviceTransport
 from strongroom.host.tpm.limits import Deadline
 from tests.unit.host.tpm.peers import (
+    CREATE_PRIMARY,
     GET_RANDOM,
     LIMIT_SECONDS,
     QUICK,
@@ -110,7 +111,7 @@ def test_a_device_that_goes_away_is_an_error(terminal: tuple[int, str]) -> None:
     ours, path = terminal
     relay = Relay(DeviceAddress(path), limits=QUICK)
     os.write(ours, response(20))
-    assert relay.transmit(GET_RANDOM) == response(20)
+    assert relay.transmit(CREATE_PRIMARY) == response(20)
     os.close(ours)
     refused(relay)
     relay.close()

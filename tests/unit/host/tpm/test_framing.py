@@ -14,6 +14,7 @@ from strongroom.host.tpm.limits import Deadline
 from strongroom.host.tpm.stream import RawStream
 from tests.tpm_bridges import read
 from tests.unit.host.tpm.peers import (
+    CREATE_PRIMARY,
     GET_RANDOM,
     LIMIT_SECONDS,
     QUICK,
@@ -74,8 +75,8 @@ def test_every_size_that_is_allowed_comes_back_whole(path: Path | None, size: in
     whole = response(size)
     behave = answers(whole[:1], whole[1:10], whole[10:])
     with peer(behave, path=path) as it, Relay(parse_address(it.address), limits=QUICK) as relay:
-        assert relay.transmit(GET_RANDOM) == whole
-        assert relay.transmit(GET_RANDOM) == whole
+        assert relay.transmit(CREATE_PRIMARY) == whole
+        assert relay.transmit(CREATE_PRIMARY) == whole
         assert it.connections == 1
 
 
@@ -87,7 +88,7 @@ def test_bytes_that_nobody_asked_for_are_no_answer(path: Path | None) -> None:
 
     with peer(behave, path=path) as it, Relay(parse_address(it.address), limits=QUICK) as relay:
         for number in (b"1", b"2", b"3"):
-            assert relay.transmit(GET_RANDOM) == response(12, fill=number)
+            assert relay.transmit(CREATE_PRIMARY) == response(12, fill=number)
         assert it.connections == 3
 
 
@@ -103,7 +104,7 @@ def test_a_late_answer_is_never_the_next_commands(path: Path | None) -> None:
     with peer(behave, path=path) as it, Relay(parse_address(it.address), limits=QUICK) as relay:
         refused(relay)
         late.set()
-        assert relay.transmit(GET_RANDOM) == response(12, fill=b"2")
+        assert relay.transmit(CREATE_PRIMARY) == response(12, fill=b"2")
 
 
 def test_an_answer_that_comes_after_the_next_command_is_not_its_answer(path: Path | None) -> None:
@@ -116,7 +117,7 @@ def test_an_answer_that_comes_after_the_next_command_is_not_its_answer(path: Pat
 
     with peer(behave, path=path) as it, Relay(parse_address(it.address), limits=QUICK) as relay:
         refused(relay)
-        assert relay.transmit(GET_RANDOM) == response(12, fill=b"2")
+        assert relay.transmit(CREATE_PRIMARY) == response(12, fill=b"2")
 
 
 def test_a_connection_that_ended_between_commands_is_made_anew(path: Path | None) -> None:
@@ -131,7 +132,7 @@ def test_a_connection_that_ended_between_commands_is_made_anew(path: Path | None
     with peer(behave, path=path) as it, Relay(parse_address(it.address), limits=QUICK) as relay:
         for _ in range(3):
             ended.clear()
-            assert relay.transmit(GET_RANDOM) == response(12)
+            assert relay.transmit(CREATE_PRIMARY) == response(12)
             assert ended.wait(30)
         assert it.connections == 3
         assert len(it.commands) == 3

@@ -13,6 +13,7 @@ from strongroom.host.tpm.limits import Deadline
 from strongroom.host.tpm.mssim import MssimTransport
 from tests.tpm_bridges import read
 from tests.unit.host.tpm.peers import (
+    CREATE_PRIMARY,
     GET_RANDOM,
     QUICK,
     Behaviour,
@@ -115,8 +116,8 @@ def test_the_simulator_is_turned_on_and_left_politely() -> None:
     with simulator(simulated(framed(response(20)))) as it:
         with Relay(parse_address(it.address), limits=QUICK) as relay:
             for _ in range(2):
-                assert relay.transmit(GET_RANDOM) == response(20)
-        assert it.peer.commands == [GET_RANDOM, GET_RANDOM], "nothing else, not even a startup"
+                assert relay.transmit(CREATE_PRIMARY) == response(20)
+        assert it.peer.commands == [CREATE_PRIMARY, CREATE_PRIMARY], "and no startup"
         assert it.signals[:2] == [1, 11], "power, then NV"
         assert it.peer.connections == 1
 
