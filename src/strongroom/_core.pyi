@@ -6,8 +6,8 @@ not read. Its bytes live in secret memory (``memfd_secret`` where the kernel has
 computation on them runs on a stack that lies in secret memory too, and is wiped afterwards.
 """
 
-from collections.abc import Sequence
-from typing import Final, Self, final
+from collections.abc import Callable, Sequence
+from typing import Final, Literal, Self, final
 
 __all__ = [
     "MAX_PASSPHRASE_BYTES",
@@ -15,7 +15,11 @@ __all__ = [
     "Measure",
     "NbdServer",
     "Secret",
+    "TpmAnswer",
+    "TpmAuthorization",
+    "TpmOpening",
     "TpmResponse",
+    "TpmSession",
     "Volume",
     "adopt_orphans",
     "argon2",
@@ -40,9 +44,11 @@ __all__ = [
     "secret_memory",
     "selftest",
     "serve_nbd_connection",
+    "stir_random",
     "tpm_check_command",
     "tpm_check_decrypted",
     "tpm_check_response",
+    "tpm_exchange",
     "unseal_parameters",
     "unseal_secret",
     "volume_key_digest",
@@ -80,6 +86,20 @@ class Secret:
     def equals(self, other: Secret) -> bool:
         """Compare in constant time; secrets of different lengths are unequal."""
 
+    @staticmethod
+    def joined(parts: list[Secret]) -> Secret:
+        """Return secrets one after the other."""
+
+    def part(self, offset_bytes: int, length_bytes: int) -> Secret:
+        """Return a copy of some of the bytes.
+
+        Raises:
+            BoundsError: There are not as many.
+        """
+
+    def matches(self, known: bytes) -> bool:
+        """Compare with bytes that are no secret, in constant time."""
+
     def erase(self) -> None:
         """Overwrite the bytes and release them. Doing it twice is allowed."""
 
@@ -105,6 +125,14 @@ class Secret:
 
         Spec: RFC 9180, 6.1.
         """
+
+def stir_random(source: Secret) -> None:
+    """Mix bytes of another source, such as a TPM, into all randomness of this process from now on.
+
+    They mask the kernel's bytes: however bad they are, they make nothing weaker.
+
+    Spec: ``spec/threat-model.md``, "Randomness"; RFC 5869.
+    """
 
 def read_secret_file(fd: int) -> Secret:
     """Read a passphrase from a file or pipe until its end; one trailing newline is dropped.
@@ -171,11 +199,19 @@ class HpkeReceiver:
         """
 
     def open_to_fd(
-        self, encapsulated_key: bytes, ciphertext: bytes, *, info: bytes, aad: bytes, fd: int
+        self,
+        encapsulated_key: bytes,
+        ciphertext: bytes,
+        *,
+        info: bytes,
+        aad: bytes,
+        fd: int,
+        ending: bytes,
     ) -> None:
-        """Open once and write the bytes and a newline to ``fd``, without making a Python object.
+        """Open once and write the bytes and an ending to ``fd``, without making a Python object.
 
-        For the one secret that people must see: the recovery key, in the client's process.
+        For the secrets that people asked for, in the client's process: a recovery key, and what a
+        TPM gave.
 
         Raises:
             FormatError: As :meth:`open`.
@@ -528,4 +564,134 @@ def tpm_check_decrypted(command: bytes, content: bytes) -> None:
     Raises:
         TpmTamperedError: It breaks a rule, or this command's answer has nothing to decrypt.
         InternalError: The command breaks a rule.
+    """
+
+@final
+class TpmOpening:
+    """A session that the TPM has not answered yet: a fresh salt and a fresh nonce."""
+
+    def __new__(cls, kind: Literal["hmac", "policy"], salt_key: bytes, cipher_bits: int) -> Self:
+        """Make a salt that only the holder of a key's private part learns.
+
+        Args:
+            kind: What the session is for.
+            salt_key: The ``TPMT_PUBLIC`` of a decryption key that the caller knows to be the
+                TPM's: ECC on P-256 or P-384; or RSA of 2048, 3072 or 4096 bits, exponent 65537.
+            cipher_bits: 128 or 256, of the AES key that encrypts parameters.
+
+        Raises:
+            TpmTamperedError: It is not the public area of such a key: the point is not on the
+                curve, or the modulus is even, or not as long as it says.
+            PlatformError: There is no secret memory or no randomness.
+
+        Spec: TPM 2.0 Part 1, B.10.2 and C.6.1.
+        """
+
+    @property
+    def nonce_caller(self) -> bytes:
+        """Our first nonce, 32 bytes."""
+
+    @property
+    def encrypted_salt(self) -> bytes:
+        """Content of the ``TPM2B_ENCRYPTED_SECRET`` of ``StartAuthSession``."""
+
+    def finish(self, handle: int, nonce_tpm: bytes) -> TpmSession:
+        """Return the session that the TPM says it has opened. Works once.
+
+        Which TPM it was is proven by the first answer in the session, not here.
+
+        Raises:
+            TpmTamperedError: The handle is of another kind, or the nonce too short or too long.
+        """
+
+@final
+class TpmSession:
+    """An open session: its key, and the nonces that roll with every command.
+
+    The TPM keeps its part until it is flushed.
+    """
+
+    @property
+    def handle(self) -> int:
+        """The TPM's handle for it."""
+
+    @property
+    def nonce_tpm(self) -> bytes:
+        """The TPM's last nonce, by which a policy can be bound to this session."""
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether an answer in it was not the TPM's, or never came: it is used no more."""
+
+@final
+class TpmAuthorization:
+    """What authorizes a handle of one command, or encrypts and audits beside that."""
+
+    def __new__(
+        cls,
+        session: TpmSession | None,
+        auth: Secret | None = None,
+        *,
+        decrypt: bool = False,
+        encrypt: bool = False,
+        audit: bool = False,
+    ) -> Self:
+        """Describe an authorization.
+
+        Args:
+            session: The session, or ``None`` for the empty password.
+            auth: The authorization value of the handle that it authorizes.
+            decrypt: Encrypt the first parameter of the command.
+            encrypt: Have the first parameter of the answer encrypted.
+            audit: Have the answer authenticated where nothing else does.
+
+        Raises:
+            InternalError: The empty password was given something else to do.
+
+        Spec: TPM 2.0 Part 2, 8.4 "TPMA_SESSION".
+        """
+
+@final
+class TpmAnswer:
+    """What the TPM answered, as far as the command's sessions prove it: without one, not at all."""
+
+    @property
+    def handle(self) -> int | None:
+        """The handle of what the command made."""
+
+    @property
+    def confidential(self) -> Secret | None:
+        """Content of the first parameter, if it came encrypted."""
+
+    @property
+    def parameters(self) -> bytes:
+        """All other parameters, as they are on the wire."""
+
+def tpm_exchange(
+    transmit: Callable[[bytes], bytes],
+    code: int,
+    handles: list[tuple[int, bytes]],
+    first: list[bytes | Secret] | None,
+    rest: bytes,
+    authorizations: list[TpmAuthorization],
+) -> TpmAnswer:
+    """Send a command to the TPM, and return its answer once it is proven to be that.
+
+    Args:
+        transmit: Carries the command out and an answer in. Whatever it raises is passed on, and
+            the command's sessions are used no more.
+        code: The command code.
+        handles: Each with the Name of what the command is about.
+        first: Parts of the content of the first parameter, if that is a ``TPM2B``. A
+            :class:`Secret` among them goes out encrypted, or the command does not go out.
+        rest: All other parameters, as they are on the wire.
+        authorizations: In the order of the handles that need one; others come after them.
+
+    Raises:
+        TpmError: The TPM refused, or somebody said so; ``code`` says why.
+        TpmTamperedError: The answer is malformed or not authentic. The sessions are used no more.
+        InternalError: A secret would go out in the clear, a session is used twice, or the gate
+            refuses the command.
+
+    Spec: TPM 2.0 Part 1, 18, 19 and 21.
     """

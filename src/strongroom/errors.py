@@ -351,10 +351,19 @@ class TeeError(IdentityError):
 
 
 class TpmError(StrongroomError):
-    """The TPM refused a command. Its refusals are not authenticated: anybody on its wire can."""
+    """The TPM refused a command. Its refusals are not authenticated: anybody on its wire can.
+
+    Attributes:
+        code: The ``TPM_RC`` of a refusal, 0 for everything else. It stays on this side of the
+            boundary.
+    """
 
     exit_code = 80
     summary = "the TPM refused"
+
+    def __init__(self, message: str, *, hint: str = "", code: int = 0) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
 
 
 class TpmTransportError(TpmError):
@@ -376,6 +385,13 @@ class TpmChangedError(TpmError):
 
     exit_code = 83
     summary = "not the TPM that was enrolled"
+
+
+class TpmUntrustedError(TpmError):
+    """No maker whom the operator trusts vouches for the TPM."""
+
+    exit_code = 84
+    summary = "nobody who is trusted vouches for the TPM"
 
 
 class CancelledError(StrongroomError):

@@ -9,7 +9,7 @@
 //! Spec: LUKS1 on-disk format 1.2.3, 2.4.
 
 use crate::digest::Hash;
-use crate::secret::fill_random;
+use crate::random::fill_random;
 use crate::{Result, Secret};
 
 /// Longest digest on the list, in bytes.

@@ -49,6 +49,10 @@ pub enum Error {
     InputTooShort,
     /// A sealed blob does not open (`SealedBlobError`).
     SealedBlob,
+    /// What came from the TPM is not what the TPM answered (`TpmTamperedError`).
+    Tampered(&'static str),
+    /// The TPM, or whoever sits on its wire, refused with this code (`TpmError`).
+    TpmRefused(u32),
     /// The machine did not give what was needed (`PlatformError`).
     Platform {
         /// What was tried, such as `allocating secret memory`.
@@ -88,8 +92,9 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::TpmRefused(code) => write!(f, "the TPM refused with code {code:#05x}"),
             Self::Internal(what) => write!(f, "internal error: {what}"),
-            Self::Format(what) | Self::Bounds(what) => f.write_str(what),
+            Self::Format(what) | Self::Bounds(what) | Self::Tampered(what) => f.write_str(what),
             Self::Unsupported { what, name } => write!(f, "unsupported {what} {name:?}"),
             Self::Limit {
                 what,

@@ -14,7 +14,8 @@ use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 
-use crate::secret::{fill_random, shielded};
+use crate::random::fill_random;
+use crate::secret::shielded;
 use crate::{Error, Result, Secret};
 
 /// Length of a private key, a public key and an encapsulated key in bytes.
@@ -146,7 +147,7 @@ impl Receiver {
         Ok(opened)
     }
 
-    /// Opens once and writes the bytes and a newline to `fd`.
+    /// Opens once and writes the bytes and an ending to `fd`.
     ///
     /// # Errors
     /// As [`Receiver::open`], and [`Error::Platform`] if writing fails.
@@ -156,10 +157,10 @@ impl Receiver {
         ciphertext: &[u8],
         info: &[u8],
         aad: &[u8],
-        fd: BorrowedFd<'_>,
+        (fd, ending): (BorrowedFd<'_>, &[u8]),
     ) -> Result<()> {
         self.open(encapsulated_key, ciphertext, info, aad)?
-            .write_line_to_fd(fd)
+            .write_to_fd(fd, ending)
     }
 
     /// Erases the private key. Doing it twice is allowed.
@@ -285,7 +286,7 @@ mod tests {
         let receiver = Receiver::new().unwrap();
         let (key, ciphertext) = sealed(&receiver, b"recovery key");
         let (mut reader, writer) = std::io::pipe().unwrap();
-        let outcome = receiver.open_to_fd(&key, &ciphertext, INFO, AAD, writer.as_fd());
+        let outcome = receiver.open_to_fd(&key, &ciphertext, INFO, AAD, (writer.as_fd(), b"\n"));
         outcome.unwrap();
         drop(writer);
         let mut line = String::new();

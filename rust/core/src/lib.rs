@@ -14,11 +14,13 @@ pub mod keyslot;
 mod known_answers;
 pub mod mac;
 mod passphrase;
+pub mod random;
 mod recovery;
 pub mod sealing;
 mod secret;
 mod selftest;
 pub mod signature;
+pub mod tpm;
 
 pub use error::{Error, Result};
 pub use secret::Secret;

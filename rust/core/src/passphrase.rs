@@ -96,15 +96,16 @@ impl Secret {
         write_all(fd, Self::random(length)?.bytes())
     }
 
-    /// Writes the bytes and a newline.
-    pub(crate) fn write_line_to_fd(&self, fd: BorrowedFd<'_>) -> Result<()> {
-        let mut line = Self::zeroed(self.len() + 1)?;
+    /// Writes the bytes and what comes after them, at once.
+    pub(crate) fn write_to_fd(&self, fd: BorrowedFd<'_>, ending: &[u8]) -> Result<()> {
+        let mut whole = Self::zeroed(self.len() + ending.len())?;
         shielded(|| {
-            line.bytes_mut()[..self.len()].copy_from_slice(self.bytes());
-            line.bytes_mut()[self.len()] = b'\n';
+            let (bytes, end) = whole.bytes_mut().split_at_mut(self.len());
+            bytes.copy_from_slice(self.bytes());
+            end.copy_from_slice(ending);
             Ok(())
         })?;
-        write_all(fd, line.bytes())
+        write_all(fd, whole.bytes())
     }
 }
 
@@ -275,13 +276,13 @@ mod tests {
     }
 
     #[test]
-    fn writing_adds_a_newline() {
+    fn writing_adds_the_ending() {
         let (mut reader, writer) = io::pipe().unwrap();
         let secret = Secret::copy_of(b"recovery").unwrap();
-        secret.write_line_to_fd(writer.as_fd()).unwrap();
+        secret.write_to_fd(writer.as_fd(), b"\n").unwrap();
         drop(writer);
         assert_eq!(io::read_to_string(&mut reader).unwrap(), "recovery\n");
-        let refused = secret.write_line_to_fd(reader.as_fd());
+        let refused = secret.write_to_fd(reader.as_fd(), b"");
         assert!(matches!(refused, Err(Error::Platform { .. })));
     }
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Recovery keys, in the form that `systemd-cryptenroll` prints.
 
-use crate::secret::{fill_random, shielded};
+use crate::random::fill_random;
+use crate::secret::shielded;
 use crate::{Result, Secret};
 
 /// Digits that sit on the same keys of most keyboard layouts. Digit `n` stands for the value `n`.

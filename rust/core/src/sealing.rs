@@ -11,7 +11,8 @@ use chacha20poly1305::aead::AeadInOut;
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit, Nonce, Tag};
 
 use crate::kdf;
-use crate::secret::{fill_random, shielded};
+use crate::random::fill_random;
+use crate::secret::shielded;
 use crate::{Error, MAX_PASSPHRASE_BYTES, Result, Secret};
 
 /// What a blob is longer than its content, in bytes.

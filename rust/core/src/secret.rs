@@ -5,6 +5,7 @@ use strongroom_sys::secret::SecretBytes;
 use strongroom_sys::stack;
 use subtle::ConstantTimeEq;
 
+use crate::random::fill_random;
 use crate::{Error, Result};
 
 /// Longest secret that [`Secret::random`] makes, in bytes.
@@ -58,10 +59,46 @@ impl Secret {
         self.0.is_empty()
     }
 
+    /// Returns secrets one after the other.
+    ///
+    /// # Errors
+    /// [`Error::Platform`] without secret memory.
+    pub fn joined(parts: &[&Self]) -> Result<Self> {
+        let mut joined = Self::zeroed(parts.iter().map(|part| part.len()).sum())?;
+        shielded(|| {
+            let mut rest = joined.bytes_mut();
+            for part in parts {
+                let (place, after) = rest.split_at_mut(part.len());
+                place.copy_from_slice(part.bytes());
+                rest = after;
+            }
+            Ok(())
+        })?;
+        Ok(joined)
+    }
+
+    /// Returns `length` bytes from `offset` on.
+    ///
+    /// # Errors
+    /// [`Error::Bounds`] if there are not as many; [`Error::Platform`] without secret memory.
+    pub fn part(&self, offset: usize, length: usize) -> Result<Self> {
+        let end = offset.checked_add(length);
+        let part = end
+            .and_then(|end| self.bytes().get(offset..end))
+            .ok_or(Error::Bounds("a part of a secret lies beyond its end"))?;
+        Self::copy_of(part)
+    }
+
     /// Compares in constant time; secrets of different lengths are unequal.
     #[must_use]
     pub fn equals(&self, other: &Self) -> bool {
         stack::on_secret_stack(|| self.bytes().ct_eq(other.bytes()).into())
+    }
+
+    /// Compares with bytes that are known, in constant time.
+    #[must_use]
+    pub fn matches(&self, known: &[u8]) -> bool {
+        stack::on_secret_stack(|| self.bytes().ct_eq(known).into())
     }
 
     /// The memory that holds the bytes, for Rust code that computes on a secret stack.
@@ -88,14 +125,6 @@ impl Secret {
 pub(crate) fn shielded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     stack::reserve(1).map_err(Error::secret_memory)?;
     stack::on_secret_stack(work)
-}
-
-/// Fills `bytes` from the kernel's random number generator.
-pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<()> {
-    getrandom::fill(bytes).map_err(|error| Error::Platform {
-        doing: "asking the kernel for random bytes",
-        source: error.into(),
-    })
 }
 
 #[cfg(test)]

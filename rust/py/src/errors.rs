@@ -20,6 +20,7 @@ import_exception!(strongroom.errors, NoSpaceError);
 import_exception!(strongroom.errors, PassphraseInputError);
 import_exception!(strongroom.errors, PlatformError);
 import_exception!(strongroom.errors, SealedBlobError);
+import_exception!(strongroom.errors, TpmError);
 import_exception!(strongroom.errors, TpmTamperedError);
 import_exception!(strongroom.errors, TruncatedError);
 import_exception!(strongroom.errors, UnsupportedCipherError);
@@ -38,6 +39,8 @@ pub(crate) fn from_core(error: Error) -> PyErr {
         | Error::PassphraseTooLong
         | Error::PassphraseInput(_) => PassphraseInputError::new_err(text),
         Error::SealedBlob => SealedBlobError::new_err(text),
+        Error::Tampered(_) => TpmTamperedError::new_err(text),
+        Error::TpmRefused(code) => refused(code, text),
         Error::Platform { ref source, .. }
             if matches!(
                 source.kind(),
@@ -80,4 +83,11 @@ pub(crate) fn own_tpm_command(error: GateError) -> PyErr {
 /// The exception for what came from a TPM and breaks a rule.
 pub(crate) fn tpm_response(error: GateError) -> PyErr {
     TpmTamperedError::new_err(format!("refused a response of the TPM: {error}"))
+}
+
+/// The exception for a refusal: it carries the code.
+fn refused(code: u32, text: String) -> PyErr {
+    let error = TpmError::new_err(text);
+    let marked = Python::attach(|py| error.value(py).setattr("code", code));
+    marked.err().unwrap_or(error)
 }

@@ -41,7 +41,7 @@ impl HpkeReceiver {
             .map_err(from_core)
     }
 
-    #[pyo3(signature = (encapsulated_key, ciphertext, *, info, aad, fd))]
+    #[pyo3(signature = (encapsulated_key, ciphertext, *, info, aad, fd, ending))]
     fn open_to_fd(
         &self,
         encapsulated_key: Vec<u8>,
@@ -49,10 +49,12 @@ impl HpkeReceiver {
         info: Vec<u8>,
         aad: Vec<u8>,
         fd: i32,
+        ending: Vec<u8>,
     ) -> PyResult<()> {
         let output = own_fd(fd)?;
+        let place = (output.as_fd(), ending.as_slice());
         self.0
-            .open_to_fd(&encapsulated_key, &ciphertext, &info, &aad, output.as_fd())
+            .open_to_fd(&encapsulated_key, &ciphertext, &info, &aad, place)
             .map_err(from_core)
     }
 

@@ -20,6 +20,7 @@ mod keys;
 mod sealing;
 mod secret;
 mod tpm;
+mod tpm_session;
 mod volume;
 
 #[pymodule]
@@ -46,10 +47,13 @@ mod core_module {
     use super::sealing::{seal_parameters, seal_secret, unseal_parameters, unseal_secret};
     #[pymodule_export]
     use super::secret::{
-        Secret, read_secret_exactly, read_secret_file, read_secret_line, write_random_secret,
+        Secret, read_secret_exactly, read_secret_file, read_secret_line, stir_random,
+        write_random_secret,
     };
     #[pymodule_export]
     use super::tpm::{TpmResponse, tpm_check_command, tpm_check_decrypted, tpm_check_response};
+    #[pymodule_export]
+    use super::tpm_session::{TpmAnswer, TpmAuthorization, TpmOpening, TpmSession, tpm_exchange};
     #[pymodule_export]
     use super::volume::{NbdServer, Volume, serve_nbd_connection};
 

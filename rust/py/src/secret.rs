@@ -59,6 +59,27 @@ impl Secret {
         Ok(self.share()?.equals(&*other.share()?))
     }
 
+    #[staticmethod]
+    fn joined(parts: Vec<Py<Self>>) -> PyResult<Self> {
+        let shared = parts.iter().map(|part| part.get().share());
+        let shared = shared.collect::<PyResult<Vec<_>>>()?;
+        let borrowed: Vec<&CoreSecret> = shared.iter().map(AsRef::as_ref).collect();
+        CoreSecret::joined(&borrowed)
+            .map(Self::new)
+            .map_err(from_core)
+    }
+
+    fn part(&self, offset_bytes: usize, length_bytes: usize) -> PyResult<Self> {
+        self.share()?
+            .part(offset_bytes, length_bytes)
+            .map(Self::new)
+            .map_err(from_core)
+    }
+
+    fn matches(&self, known: Vec<u8>) -> PyResult<bool> {
+        Ok(self.share()?.matches(&known))
+    }
+
     fn erase(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -87,6 +108,12 @@ impl Secret {
     fn __repr__(&self) -> &'static str {
         "<Secret redacted>"
     }
+}
+
+/// Mixes bytes of another source into all randomness from now on.
+#[pyfunction]
+pub(crate) fn stir_random(source: &Secret) -> PyResult<()> {
+    strongroom_core::random::stir(&*source.share()?).map_err(from_core)
 }
 
 /// Reads a passphrase until the end of a file or pipe.

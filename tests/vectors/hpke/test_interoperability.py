@@ -120,7 +120,7 @@ def test_a_recovery_key_goes_to_a_descriptor_only() -> None:
     public = receiver.public_key
     encapsulated, ciphertext = secret(b"recovery").seal_to(public, info=INFO, aad=public)
     reader, writer = os.pipe()
-    receiver.open_to_fd(encapsulated, ciphertext, info=INFO, aad=public, fd=writer)
+    receiver.open_to_fd(encapsulated, ciphertext, info=INFO, aad=public, fd=writer, ending=b"\n")
     os.close(writer)
     assert os.read(reader, 100) == b"recovery\n"
     os.close(reader)
