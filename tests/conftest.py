@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -23,6 +24,10 @@ _OF_THE_MACHINE: Final = (
     "tests/unit/tee/test_gramine.py",
 )
 """Tests that mount, or keep a mount namespace for a while."""
+_OF_A_TPM: Final = "tests/system/tpm/"
+"""Each has a TPM of its own."""
+_OF_A_GUEST: Final = "tests/system/tpm/test_device_in_guest.py"
+"""But a machine that is emulated needs this one to itself."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -31,8 +36,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
     ``nohup`` and ``&`` start programs with signals ignored, for good. Strongroom honours that, so
     tests started in the background would test something else. And of several workers, each has a
-    directory of its own: its name is part of the paths of sockets, which hold 107 bytes.
+    directory of its own: its name is part of the paths of sockets, which hold 107 bytes. How long
+    one generated example takes says more about who else is at work.
     """
+    settings.register_profile("strongroom", deadline=None)
+    settings.load_profile("strongroom")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if hasattr(config, "workerinput"):
@@ -50,7 +58,8 @@ class SideBySide(LoadScopeScheduling):  # type: ignore[misc] # the plugin has no
     @override
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        return "machine" if path.startswith(_OF_THE_MACHINE) else path
+        is_apart = path.startswith(_OF_A_TPM) and path != _OF_A_GUEST
+        return "machine" if path.startswith(_OF_THE_MACHINE) and not is_apart else path
 
 
 @pytest.hookimpl(optionalhook=True)

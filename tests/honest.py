@@ -37,6 +37,7 @@ def revealed(client: HpkeReceiver, reply: calls.SealedReply | None) -> bytes:
             info=RECOVERY_INFO,
             aad=client.public_key,
             fd=writer,
+            ending=b"\n",
         )
         return os.read(reader, 4096).rstrip(b"\n")
     finally:

@@ -40,6 +40,7 @@ _END_SECONDS: Final = 10.0
 _SETUP_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.005
 _GET_TEST_RESULT: Final = bytes.fromhex("8001 0000000a 0000017c")
+_ROOT_HANDLE: Final = "0x81000001"
 _FIRST_PORT: Final = 20000
 _LAST_PORT: Final = 32000  # below the ports that the kernel hands out by itself
 
@@ -135,6 +136,19 @@ class Swtpm:
             )
         return done
 
+    def keep_root(self, algorithm: str, *attributes: str) -> None:
+        """Put a key of its owner where the storage root key belongs. It must be ``shared``.
+
+        Args:
+            algorithm: As tpm2-tools name it.
+            attributes: Beside those of a key that is made there; if none, of a storage key.
+        """
+        asked = ("userwithauth", *(attributes or ("restricted", "decrypt")))
+        made = "|".join(("fixedtpm", "fixedparent", "sensitivedataorigin", *asked))
+        self.tool("tpm2_createprimary", "-C", "o", "-G", algorithm, "-a", made, "-c", "root", "-Q")
+        self.tool("tpm2_evictcontrol", "-c", "root", _ROOT_HANDLE, "-Q")
+        self.tool("tpm2_flushcontext", "-t")
+
     def power_on(self) -> None:
         """Start the process and wait until it serves."""
         assert self._process is None, "it is on already"
@@ -200,7 +214,8 @@ class Swtpm:
                 trial.settimeout(_START_SECONDS)
                 trial.sendall(_GET_TEST_RESULT)
                 if trial.recv(4096):
-                    return True
+                    # On a port that was another's, the answer is another's too.
+                    return self._process.poll() is None
             time.sleep(_POLL_SECONDS)
         return False
 
@@ -248,8 +263,9 @@ def swtpm(
 
 def two_free_ports() -> int:
     """Return a port that is free together with the next one, as far as can be known before."""
+    own = _own_ports()
     while True:
-        port = random.randrange(_FIRST_PORT, _LAST_PORT, 2)
+        port = random.choice(own)
         try:
             for candidate in (port, port + 1):
                 with socket.socket() as trial:
@@ -257,6 +273,14 @@ def two_free_ports() -> int:
         except OSError:
             continue
         return port
+
+
+def _own_ports() -> range:
+    """Return every second port that no other worker of these tests tries."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    pairs = range(_FIRST_PORT, _LAST_PORT, 2)
+    return pairs[worker * len(pairs) // workers : (worker + 1) * len(pairs) // workers]
 
 
 def _manufacture(place: Path, state: Path) -> Authority:

@@ -81,8 +81,11 @@ class Deadline:
         )
 
     def sooner(self, seconds: float) -> "Deadline":
-        """Return a deadline that is at most so far away, and not after this one."""
-        return Deadline(min(seconds, self.left()))
+        """Return a deadline that is at most so far away, and not after this one.
+
+        Raises as :meth:`left`.
+        """
+        return self if self.left() <= seconds else Deadline(seconds)
 
 
 def command_code(command: bytes) -> int:

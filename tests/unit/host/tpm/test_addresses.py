@@ -95,6 +95,8 @@ def test_without_a_name_it_is_the_kernels_resource_manager(
         "swtpm:host=a b",
         "swtpm:host=a\n",
         "swtpm:host=" + "a" * 254,
+        "swtpm:host=a..b",
+        "mssim:host=" + "a" * 64,
         "swtpm:path=/" + "a" * 107,
         "swtpm:path=/\udcff\ud800",
         "swtpm:bus_type=session",

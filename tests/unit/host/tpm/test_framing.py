@@ -11,17 +11,17 @@ import pytest
 from strongroom.errors import TpmTransportError
 from strongroom.host.tpm import Relay, parse_address
 from strongroom.host.tpm.limits import Deadline
-from strongroom.host.tpm.stream import RawStream
+from strongroom.host.tpm.stream import RawStream, connect_tcp
 from tests.tpm_bridges import read
 from tests.unit.host.tpm.peers import (
     CREATE_PRIMARY,
-    GET_RANDOM,
     LIMIT_SECONDS,
     QUICK,
     Behaviour,
     Peer,
     answers,
     answers_and_ends,
+    doomed,
     drips,
     never_answers,
     peer,
@@ -64,10 +64,11 @@ def test_a_broken_answer_is_an_error_in_time(
     path: Path | None, behave: Behaviour, message: str
 ) -> None:
     with peer(behave, path=path) as it, Relay(parse_address(it.address), limits=QUICK) as relay:
-        error = refused(relay)
+        command = doomed(message)
+        error = refused(relay, command)
         assert error.exit_code == 81
         assert any(part in error.message for part in message.split("|")), error.message
-        assert it.commands == [GET_RANDOM], "a command whose answer was lost is not sent again"
+        assert it.received() == [command], "a command whose answer was lost is not sent again"
 
 
 @pytest.mark.parametrize("size", [10, 11, 4095, 4096])
@@ -151,9 +152,14 @@ def test_a_descriptor_is_not_left_behind(path: Path | None) -> None:
 
 @pytest.mark.parametrize("address", ["swtpm:port=1", "mssim:port=1", "swtpm:path=/nonexistent"])
 def test_nobody_there_says_where(address: str) -> None:
-    error = refused(Relay(parse_address(address), limits=QUICK))
+    error = refused(Relay(parse_address(address), limits=QUICK), CREATE_PRIMARY)
     assert "no TPM can be reached at" in error.message
     assert "--tpm" in error.hint
+
+
+def test_a_name_that_cannot_be_looked_up() -> None:
+    with pytest.raises(TpmTransportError, match="is no place"):
+        connect_tcp("a..b", 2321, Deadline(5))
 
 
 def test_a_server_that_never_accepts_is_not_waited_for(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from strongroom.host.tpm.mssim import MssimTransport
 from tests.tpm_bridges import read
 from tests.unit.host.tpm.peers import (
     CREATE_PRIMARY,
-    GET_RANDOM,
     QUICK,
     Behaviour,
     Peer,
+    doomed,
     read_number,
     refused,
     response,
@@ -139,8 +139,9 @@ def test_the_simulator_is_turned_on_and_left_politely() -> None:
 )
 def test_a_broken_frame_is_an_error_in_time(behave: Behaviour, message: str) -> None:
     with simulator(behave) as it, Relay(parse_address(it.address), limits=QUICK) as relay:
-        assert message in refused(relay).message
-        assert it.peer.commands == [GET_RANDOM]
+        command = doomed(message)
+        assert message in refused(relay, command).message
+        assert it.peer.received() == [command]
 
 
 @pytest.mark.parametrize(
@@ -149,13 +150,14 @@ def test_a_broken_frame_is_an_error_in_time(behave: Behaviour, message: str) -> 
 )
 def test_a_platform_that_refuses_or_hangs_is_an_error(answer: bytes, message: str) -> None:
     with simulator(simulated(framed(response(20))), answer) as it:
-        assert message in refused(Relay(parse_address(it.address), limits=QUICK)).message
+        relay = Relay(parse_address(it.address), limits=QUICK)
+        assert message in refused(relay, doomed(message)).message
         assert not it.peer.commands
 
 
 def test_a_simulator_that_does_not_read_delays_no_close() -> None:
     with simulator(never_reads) as it:
-        transport = MssimTransport("127.0.0.1", int(it.address.rpartition("=")[2]), Deadline(5))
+        transport = MssimTransport("127.0.0.1", int(it.address.rpartition("=")[2]), Deadline(30))
         transport.close()
         transport.close()
 
