@@ -50,8 +50,10 @@ Report = Annotated[bytes, Size(0, MAX_REPORT_BYTES)]
 """A TEE's report, in its provider's format."""
 Number16 = Annotated[int, Range(0, 65535)]
 
-Purpose = Literal["unlock", "format", "existing passphrase", "new passphrase"]
-"""What a sealed passphrase may be used for. It is part of what is authenticated."""
+Purpose = Literal[
+    "unlock", "format", "existing passphrase", "new passphrase", "tpm auth", "tpm data"
+]
+"""What a sealed secret may be used for. It is part of what is authenticated."""
 
 SealPolicy = Literal["signer", "measurement"]
 """To what a volume is sealed: everything its signer signs, or this one measurement."""

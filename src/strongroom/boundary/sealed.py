@@ -20,6 +20,9 @@ RECOVERY_INFO: Final = INFO_PREFIX + b"recovery key"
 HANDOVER_INFO: Final = INFO_PREFIX + b"handover"
 """The HPKE ``info`` of secrets on their way to the next enclave."""
 
+TPM_ANSWER_INFO: Final = INFO_PREFIX + b"tpm answer"
+"""The HPKE ``info`` of what a TPM gave on its way to the client."""
+
 REPORT_DATA_BYTES: Final = 64
 
 BLANK: Final = Sealed(bytes(32), Terms(), bytes(32), bytes(17))

@@ -19,6 +19,10 @@ MAX_FRAME_BYTES: Final = 1024 * 1024
 
 _LENGTH_BYTES: Final = 4
 _FD_BYTES: Final = array.array("i").itemsize
+# Plain integers: for each frame of a TPM's command, an operation on a flag costs as much as a read.
+_ANCILLARY_BYTES: Final = socket.CMSG_LEN(MAX_DESCRIPTORS * _FD_BYTES)
+_CLOSE_ON_EXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
+_TRUNCATED: Final = int(socket.MSG_CTRUNC)
 
 
 class EndOfStreamError(BoundaryError):
@@ -62,11 +66,9 @@ class UnixStream:
     def receive(self, size: int) -> tuple[bytes, list[int]]:
         """See :class:`ByteStream`."""
         # Not recv_fds(): before Python 3.14 it ignores its flags, and descriptors survive an exec.
-        data, ancillary, flags, _ = self._socket.recvmsg(
-            size, socket.CMSG_LEN(MAX_DESCRIPTORS * _FD_BYTES), socket.MSG_CMSG_CLOEXEC
-        )
-        descriptors = _descriptors_in(ancillary)
-        if flags & socket.MSG_CTRUNC:
+        data, ancillary, flags, _ = self._socket.recvmsg(size, _ANCILLARY_BYTES, _CLOSE_ON_EXEC)
+        descriptors = _descriptors_in(ancillary) if ancillary else []
+        if flags & _TRUNCATED:
             close_all(descriptors)
             raise BoundaryError("a boundary message came with too many descriptors")
         return data, descriptors

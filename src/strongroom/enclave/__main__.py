@@ -3,6 +3,7 @@
 
 Where no descriptor can be passed, ``--image PATH`` and ``--header PATH`` name its disk. ``--quiet``
 is for a TEE whose standard error is the host's standard output, which is the boundary there.
+``--tpm`` says that the host carries commands to a TPM.
 
 Order matters. Namespaces first, while there is one thread; then a fork, so that the enclave is the
 first process of its own PID namespace; then everything that needs a file system, the TEE's identity
@@ -11,6 +12,7 @@ only then the first ecall.
 """
 
 import argparse
+import functools
 import gc
 import os
 import select
@@ -18,18 +20,21 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NoReturn, Protocol, TypeVar
+from typing import Final, NoReturn, Protocol, TypeAlias, TypeVar
 
 from strongroom import _core, tee
-from strongroom.boundary.calls import ECALLS, Confinement, ReportProgress
+from strongroom.boundary.calls import ECALLS, Call, Confinement, ReportProgress
 from strongroom.boundary.channel import Received, Responder, registry_of
 from strongroom.boundary.stream import EndOfStreamError
 from strongroom.enclave.opening import Progress
-from strongroom.enclave.session import Session, Surroundings
+from strongroom.enclave.recipients import Recipients
+from strongroom.enclave.session import Session, Surroundings, TpmPart
 from strongroom.enclave.transport import boundary_over, open_ends
-from strongroom.errors import BoundaryError, DiskError, StrongroomError
+from strongroom.errors import BoundaryError, DiskError, StrongroomError, TpmTransportError
+from strongroom.tee.provider import Tee
 
 PartT = TypeVar("PartT")
+BeginTpm: TypeAlias = Callable[[Tee, Recipients], TpmPart]
 
 _LONGEST_DETAIL: Final = 256
 
@@ -78,11 +83,12 @@ def main() -> int:
         _become_first_process(options.pid_fd)
     # In the process that stays: neither secrets nor who holds a socket should be shared by a fork.
     present = _attempt(lambda: tee.start(options.tee, options.state))
+    ecalls, with_tpm = _tpm_part() if options.tpm else (ECALLS, None)
     violated = threading.Event()
     boundary = boundary_over(ends, on_end=lambda: _end_with_host(violated))
     measures = [*entered, *_core.confine(), _core.secret_memory()]
     gc.freeze()
-    responder = Responder(boundary.stream, registry_of(ECALLS))
+    responder = Responder(boundary.stream, registry_of(ecalls))
     answering: Answering
     if isinstance(present, StrongroomError):
         answering = FailedStart(present)
@@ -92,7 +98,8 @@ def main() -> int:
     else:
         confinement = tuple(_confinement(measure) for measure in measures)
         around = Surroundings(confinement, ends.kind, disk, boundary.multiplexer)
-        answering = Session(around, present, _progress_through(responder))
+        tpm = None if with_tpm is None else with_tpm(responder)
+        answering = Session(around, present, _progress_through(responder), tpm)
     if boundary.multiplexer is not None:
         boundary.multiplexer.start()
     else:
@@ -117,6 +124,23 @@ def _serve(responder: Responder, answering: Answering, violated: threading.Event
     finally:
         answering.erase()
     return 0
+
+
+def _tpm_part() -> tuple[tuple[type[Call[object]], ...], Callable[[Responder], BeginTpm]]:
+    """Load what only an enclave with a TPM needs, as long as there are files to load it from."""
+    from strongroom.boundary.tpm_calls import TPM_ECALLS, Transmit  # noqa: PLC0415 - see above
+    from strongroom.enclave.tpm_operations import TpmOperations  # noqa: PLC0415 - see above
+
+    def through(responder: Responder) -> BeginTpm:
+        def transmit(command: bytes) -> bytes:
+            came = responder.ocall(Transmit(command))
+            if came.problem:
+                raise TpmTransportError(came.problem)
+            return came.response
+
+        return functools.partial(TpmOperations, transmit)
+
+    return (*ECALLS, *TPM_ECALLS), through
 
 
 def _progress_through(responder: Responder) -> Progress:
@@ -199,6 +223,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--header", type=Path)
     parser.add_argument("--read-only", action="store_true")
     parser.add_argument("--quiet", action="store_true")
+    parser.add_argument("--tpm", action="store_true")
     return parser.parse_args()
 
 

@@ -17,12 +17,14 @@ never makes one.
 import json
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from strongroom import __version__, _core
 from strongroom._core import HpkeReceiver, NbdServer, Volume
 from strongroom.boundary import calls
+from strongroom.boundary.calls import Call
 from strongroom.boundary.channel import Received
 from strongroom.boundary.mux import Multiplexer
 from strongroom.boundary.sealed import report_data
@@ -62,14 +64,41 @@ class Surroundings:
     multiplexer: Multiplexer | None = None
 
 
-class Session:
-    """One enclave's life. ``progress`` is where it reports from long calls."""
+class TpmPart(Protocol):
+    """What an enclave with a TPM does besides: loaded by those alone."""
 
-    def __init__(self, surroundings: Surroundings, tee: Tee, progress: Progress) -> None:
+    def answer(self, call: Call[object]) -> object:
+        """Answer a call about the TPM. See :class:`strongroom.enclave.tpm_operations`."""
+
+    def close(self) -> None:
+        """Flush what is left in the TPM. Never raises a :class:`TpmError`."""
+
+    def erase(self) -> None:
+        """Erase every key, and say nothing more to the TPM. Never raises."""
+
+
+class Session:
+    """One enclave's life.
+
+    Args:
+        surroundings: What it was started with.
+        tee: Its TEE.
+        progress: Where it reports from long calls.
+        tpm: Makes the part that knows a TPM, if there is one.
+    """
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        tee: Tee,
+        progress: Progress,
+        tpm: Callable[[Tee, Recipients], TpmPart] | None = None,
+    ) -> None:
         self._surroundings = surroundings
         self._tee = tee
         self._progress = progress
         self._recipients = Recipients(tee)
+        self._tpm = None if tpm is None else tpm(tee, self._recipients)
         self._successor: HpkeReceiver | None = None
         self._disk: Disk | None = None
         self._inspected: Inspected | None = None
@@ -134,6 +163,8 @@ class Session:
                 return self._restore(call)
             case calls.Shutdown():
                 return self._shutdown()
+            case call if self._tpm is not None:
+                return self._tpm.answer(call)
             case _:
                 raise InternalError(f"{type(received.call).__name__} has no handler")
 
@@ -154,6 +185,9 @@ class Session:
             self._disk.close()
             self._disk = None
         self._tee.erase()
+        if self._tpm is not None:
+            self._tpm.erase()
+            self._tpm = None
 
     def _stop_serving(self) -> None:
         if self._server is not None:
@@ -275,6 +309,8 @@ class Session:
 
     def _shutdown(self) -> calls.Done:
         self.ended = True
+        if self._tpm is not None:
+            self._tpm.close()
         self._stop_serving()
         if self._volume is not None:
             self._volume.flush()

@@ -9,7 +9,7 @@ import socket
 import subprocess
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Final, Self, TypeVar
+from typing import IO, Final, Protocol, Self, TypeVar
 
 from strongroom.boundary.calls import OCALLS, Call, Done, ReportProgress, Serve, Shutdown
 from strongroom.boundary.channel import Caller, Received, registry_of
@@ -24,6 +24,17 @@ ResultT = TypeVar("ResultT")
 _STOP_SECONDS: Final = 10.0
 
 
+class TpmCarrier(Protocol):
+    """What carries an enclave's commands to its TPM: a part that few need."""
+
+    @property
+    def ocalls(self) -> tuple[type[Call[object]], ...]:
+        """The calls that it answers."""
+
+    def carry(self, request: Call[object]) -> object:
+        """Answer one of them."""
+
+
 class EnclaveProcess:
     """A running enclave. Leaving the ``with`` block ends it, politely if it still listens."""
 
@@ -32,14 +43,18 @@ class EnclaveProcess:
         pid: int,
         connected: Connected,
         report: Reporter,
+        *,
         starter: subprocess.Popen[bytes] | None = None,
+        tpm: TpmCarrier | None = None,
     ) -> None:
         self.pid = pid
         self._starter = starter
         self.pidfd = os.pidfd_open(pid)
         self.report = report
         self._multiplexer = connected.multiplexer
-        self._caller = Caller(connected.stream, registry_of(OCALLS), self._answer_ocall)
+        self._tpm = tpm
+        ocalls = OCALLS if tpm is None else (*OCALLS, *tpm.ocalls)
+        self._caller = Caller(connected.stream, registry_of(ocalls), self._answer_ocall)
 
     def __enter__(self) -> Self:
         return self
@@ -115,6 +130,8 @@ class EnclaveProcess:
             case ReportProgress(stage, done, total):
                 self.report.progress(stage, done, total)
                 return Done()
+            case other if self._tpm is not None:
+                return self._tpm.carry(other)
             case other:
                 raise BoundaryError(f"the host does not answer {type(other).__name__}")
 
@@ -127,6 +144,7 @@ def launch(
     python: Path | None = None,
     transport: Transport = "fd",
     disk: StartDisk | None = None,
+    tpm: TpmCarrier | None = None,
 ) -> EnclaveProcess:
     """Start an enclave.
 
@@ -137,6 +155,7 @@ def launch(
         python: The interpreter whose Strongroom is started; this one's own by default.
         transport: How it is reached. Gramine knows standard input and output only.
         disk: What it is to use, when that cannot be passed later. Only then is it opened by name.
+        tpm: The way to its TPM, if it is to have one.
 
     Raises:
         EnclaveGoneError: It ended while starting; the log says why.
@@ -145,7 +164,7 @@ def launch(
         UsageError: Gramine cannot do what was asked for.
     """
     if tee == "gramine":
-        _check_gramine_can(python, transport)
+        _check_gramine_can(python, transport, tpm)
         return _launch_gramine(report, log, disk=disk)
     with contextlib.ExitStack() as stack:
         new_link = link(transport)
@@ -154,11 +173,17 @@ def launch(
         # The enclave serves a block device: when memory is short, the kernel must not make it
         # wait for that very device. Its children inherit the mark.
         with io_flusher():
-            pid = process.start(new_link, log, python=python, disk=by_name)
-        return EnclaveProcess(pid, new_link.connect(), report)
+            with_tpm = tpm is not None
+            pid = process.start(new_link, log, python=python, disk=by_name, with_tpm=with_tpm)
+        return EnclaveProcess(pid, new_link.connect(), report, tpm=tpm)
 
 
-def _check_gramine_can(python: Path | None, transport: Transport) -> None:
+def _check_gramine_can(python: Path | None, transport: Transport, tpm: TpmCarrier | None) -> None:
+    if tpm is not None:
+        raise UsageError(
+            "a TPM does not go with --tee gramine yet",
+            hint="Gramine's manifest says what it is started with, and that is without one",
+        )
     if transport == "tcp":
         raise UsageError(
             "--boundary tcp does not go with --tee gramine",
@@ -181,4 +206,4 @@ def _launch_gramine(
         stack.callback(new_link.close)
         with io_flusher():
             starter = gramine.start(new_link, log, disk=disk)
-        return EnclaveProcess(starter.pid, new_link.connect(), report, starter)
+        return EnclaveProcess(starter.pid, new_link.connect(), report, starter=starter)

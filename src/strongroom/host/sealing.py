@@ -42,4 +42,5 @@ class RecoveryKeyReceiver:
             info=RECOVERY_INFO,
             aad=self.public_key,
             fd=self._output_fd,
+            ending=b"\n",
         )

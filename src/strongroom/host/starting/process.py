@@ -25,7 +25,14 @@ ENVIRONMENT: Final = {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "MALLOC_ARENA_
 """All that an enclave has of an environment."""
 
 
-def start(link: Link, log: IO[bytes] | int, *, python: Path | None, disk: StartDisk | None) -> int:
+def start(
+    link: Link,
+    log: IO[bytes] | int,
+    *,
+    python: Path | None,
+    disk: StartDisk | None,
+    with_tpm: bool = False,
+) -> int:
     """Start it and return the pid of the process that stays.
 
     Raises:
@@ -45,6 +52,7 @@ def start(link: Link, log: IO[bytes] | int, *, python: Path | None, disk: StartD
                 *("--tee", "process", "--state", str(state_directory().absolute())),
                 *([] if disk is None else disk.arguments()),
                 *(["--read-only"] if disk is not None and disk.read_only else []),
+                *(["--tpm"] if with_tpm else []),
             ]
             with translating_start(program):
                 starter = subprocess.Popen(
