@@ -11,7 +11,7 @@ SOURCES := $(shell find rust -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Carg
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 
-.PHONY: help setup system-packages demo test test-rust test-python guest-kernel check lint bench fuzz docs gramine-manifest fmt clean
+.PHONY: help setup system-packages demo test test-rust test-python test-long guest-kernel check lint bench fuzz docs gramine-manifest fmt clean
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -28,15 +28,18 @@ $(STAMP): $(SOURCES) scripts/build
 demo: setup ## make a volume, put a file system with real files on it, prove that it is all there
 	@$(BIN)/python demo/demo.py
 
-test: setup test-rust test-python ## run every test: unit, vectors, interop, hostile, system
+test: setup test-rust test-python ## run every test: unit, vectors, interop, hostile, system (without test-long)
 
 test-rust:
 	cargo test --workspace --exclude strongroom-py --release --quiet
 
 # Side by side, as tests/conftest.py groups them; what measures time comes afterwards, with the machine to itself.
 test-python: guest-kernel
-	$(PYTEST) -n $(WORKERS) --dist loadscope --no-loadscope-reorder -m 'not alone'
+	$(PYTEST) -n $(WORKERS) --dist loadscope --no-loadscope-reorder -m 'not alone and not long'
 	$(PYTEST) -m alone
+
+test-long: guest-kernel ## run the tests that do more of the same, for minutes
+	$(PYTEST) -m long
 
 # A stock kernel that has what the machine's own may lack: unpacked into a cache, never installed.
 guest-kernel:
@@ -59,6 +62,7 @@ check: lint test ## the whole gate, as CI runs it
 
 bench: setup ## measure on this machine, side by side with other tools
 	$(BIN)/python bench/run.py
+	$(BIN)/python bench/tpm_round_trip.py --keep
 
 # Ten million exchanges take a quarter of an hour. New inputs stay in build/.
 fuzz: RUNS ?= 10000000

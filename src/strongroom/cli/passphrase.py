@@ -47,10 +47,8 @@ class FilePassphrase:
             EmptyPassphraseError: There is nothing in it.
         """
         del prompt, confirm
-        if self._name == STANDARD_INPUT:
-            return _read_standard_input()
-        with _opened(self._name) as file:
-            return _read(file)
+        with opened_input(self._name) as file:
+            return read_secret_file(file)
 
 
 class TerminalPassphrase:
@@ -82,17 +80,48 @@ def passphrase_source(file: str | None, pause: Callable[[], None]) -> Passphrase
     return TerminalPassphrase(pause) if file is None else FilePassphrase(file)
 
 
-def refuse_shared_input(first: str | None, second: str | None) -> None:
-    """Refuse to read two passphrases from the one standard input.
+def refuse_shared_input(
+    first: str | None,
+    second: str | None,
+    *,
+    called: str = "passphrase",
+    remedy: str = "put the other one into a file, or type it",
+) -> None:
+    """Refuse to read two secrets from the one standard input.
 
     Raises:
         UsageError: Both names are ``-``.
     """
     if first == second == STANDARD_INPUT:
-        raise UsageError(
-            "only one passphrase can come from standard input",
-            hint="put the other one into a file, or type it",
-        )
+        raise UsageError(f"only one {called} can come from standard input", hint=remedy)
+
+
+@contextlib.contextmanager
+def opened_input(
+    name: str, *, called: str = "passphrase", option: str = "--passphrase-file"
+) -> Iterator[int]:
+    """Lend the descriptor of a file, or of standard input, that has something to read.
+
+    Args:
+        name: The file; ``-`` is standard input.
+        called: What is in it, to the operator.
+        option: What names it.
+
+    Raises:
+        NotFoundError: There is no such file.
+        NoPermissionError: The file may not be read.
+        PassphraseInputError: Standard input is closed, or its writer left without a word, or the
+            file cannot be opened.
+    """
+    if name != STANDARD_INPUT:
+        with _opened(name, called) as file:
+            _await_input(file, called)
+            yield file
+        return
+    if sys.stdin is None:
+        raise PassphraseInputError("standard input is closed", hint=f"give {option} FILE")
+    _await_input(sys.stdin.fileno(), called)
+    yield sys.stdin.fileno()
 
 
 def _compare(first: Secret, second: Secret) -> None:
@@ -103,32 +132,25 @@ def _compare(first: Secret, second: Secret) -> None:
         raise PassphraseInputError("the two passphrases differ", hint="nothing was changed")
 
 
-def _read_standard_input() -> Secret:
-    if sys.stdin is None:
-        raise PassphraseInputError("standard input is closed", hint="give --passphrase-file FILE")
-    return _read(sys.stdin.fileno())
-
-
-def _read(file: int) -> Secret:
+def _await_input(file: int, called: str) -> None:
     poll = select.poll()
     poll.register(file, select.POLLIN)
     # A pipe whose writer left without a byte only hangs up: the program before us failed.
     if all(not event & select.POLLIN for _, event in poll.poll()):
         raise PassphraseInputError(
-            "the pipe was closed before a passphrase came",
+            f"the pipe was closed before the {called} came",
             hint="look at the program that writes to it",
         )
-    return read_secret_file(file)
 
 
 @contextlib.contextmanager
-def _opened(name: str) -> Iterator[int]:
+def _opened(name: str, called: str) -> Iterator[int]:
     try:
         file = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
     except FileNotFoundError as error:
-        raise NotFoundError(f"no such passphrase file: {name}") from error
+        raise NotFoundError(f"no such {called} file: {name}") from error
     except PermissionError as error:
-        raise NoPermissionError(f"the passphrase file may not be read: {name}") from error
+        raise NoPermissionError(f"the {called} file may not be read: {name}") from error
     except OSError as error:
         reason = (error.strerror or "unknown reason").lower()
         raise PassphraseInputError(f"cannot open {name}: {reason}") from error

@@ -8,20 +8,14 @@ appears below its instructions and not between progress bars, and only if the vo
 
 import contextlib
 import os
-import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from strongroom.cli.new_file import new_file
 from strongroom.cli.terminal import TERMINAL
-from strongroom.errors import (
-    NoPermissionError,
-    NotFoundError,
-    PlatformError,
-    UnavailableError,
-    UsageError,
-)
+from strongroom.errors import UnavailableError, UsageError
 
 _FILE_HINT: Final = "give --recovery-key-file FILE, or --no-recovery to do without one"
 _BEFORE: Final = b"The recovery key is shown here when the volume is ready: have pen and paper.\n"
@@ -48,34 +42,9 @@ def recovery_destination(file: Path | None, pause: Callable[[], None]) -> Iterat
         UsageError: The file exists, or there is neither file nor terminal. Nothing was changed.
         PlatformError: The file cannot be made, or the terminal does not take the key.
     """
-    with _new_file(file) if file is not None else _terminal_pipe(pause) as descriptor:
+    there = None if file is None else new_file(file, called="recovery key file")
+    with there or _terminal_pipe(pause) as descriptor:
         yield descriptor
-
-
-@contextlib.contextmanager
-def _new_file(path: Path) -> Iterator[int]:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        file = os.open(path, flags, 0o600)
-    except FileExistsError as error:
-        raise UsageError(
-            f"the recovery key file exists: {path}", hint="name a new file; none is overwritten"
-        ) from error
-    except FileNotFoundError as error:
-        raise NotFoundError(f"no such directory: {path.parent}") from error
-    except PermissionError as error:
-        raise NoPermissionError(f"the recovery key file may not be created: {path}") from error
-    except OSError as error:
-        reason = (error.strerror or "unknown reason").lower()
-        raise PlatformError(f"cannot create {path}: {reason}") from error
-    with contextlib.ExitStack() as undo:
-        undo.callback(os.close, file)
-        removal = undo.enter_context(contextlib.ExitStack())
-        removal.callback(path.unlink, missing_ok=True)
-        os.fchmod(file, stat.S_IRUSR | stat.S_IWUSR)
-        yield file
-        os.fsync(file)
-        removal.pop_all()
 
 
 @contextlib.contextmanager

@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "slot": "strongroom.cli.commands.slot:slot_group",
     "reseal": "strongroom.cli.commands.reseal:reseal_command",
     "header": "strongroom.cli.commands.header:header_group",
+    "tpm": "strongroom.cli.commands.tpm:tpm_group",
     "selftest": "strongroom.cli.commands.selftest:selftest_command",
     "doctor": "strongroom.cli.commands.doctor:doctor_command",
     "completion": "strongroom.cli.commands.completion:completion_command",

@@ -17,6 +17,8 @@ from strongroom.host import runtime
 from strongroom.host.contracts import Finding
 from strongroom.host.launch import launch
 from strongroom.host.silence import Silent
+from strongroom.host.tpm.address import DEFAULT_ADDRESS
+from strongroom.host.tpm.record import record_path
 from strongroom.host.upgrade import upgrade_findings
 
 _PROMISE: Final = (
@@ -29,6 +31,11 @@ _PROMISE: Final = (
     ("malicious disk: changed header", "detected"),
     ("malicious disk: old header", "detected on a machine that saw a newer one"),
     ("malicious disk: old sectors, changed sectors", "NOT DETECTED in this version"),
+    (
+        "the TPM's wire: reads, changes, replays, answers for it",
+        "safe: nothing learned, nothing believed",
+    ),
+    ("another TPM, a cleared one", "detected"),
     ("cold boot, DMA", "NOT SAFE"),
 )
 """The ``process`` column of ``spec/threat-model.md``; a test holds the two together."""
@@ -51,6 +58,7 @@ def doctor(python: Path | None) -> tuple[Finding, ...]:
     return (
         *_enclave_findings(),
         *_attach_findings(),
+        _tpm_finding(),
         *_tool_findings(),
         *_place_findings(),
         *upgrade_findings(python),
@@ -109,6 +117,19 @@ def _attach_findings() -> Iterator[Finding]:
         yield Finding("kernel nbd", "ok", "the kernel has an NBD client", "")
     else:
         yield Finding("kernel nbd", "warning", "not loaded; FUSE is used instead", "modprobe nbd")
+
+
+def _tpm_finding() -> Finding:
+    device = Path(DEFAULT_ADDRESS.path)
+    if not device.exists():
+        return Finding(
+            "TPM", "warning", f"there is no {device}", "enable the TPM in the firmware setup"
+        )
+    if not os.access(device, os.R_OK | os.W_OK):
+        return Finding("TPM", "warning", f"{device} is not accessible", "join the group tss")
+    if not record_path().exists():
+        return Finding("TPM", "warning", f"{device} is not enrolled", "strongroom tpm enrol")
+    return Finding("TPM", "ok", f"{device} is there, and a TPM is enrolled", "")
 
 
 def _device_finding(path: str, what: str, mend: str) -> Finding:

@@ -84,7 +84,7 @@ def test_a_closed_pipe(scene: Scene) -> None:
     finally:
         os.close(reader)
     assert done.returncode == 33
-    assert "the pipe was closed before a passphrase came" in done.stderr
+    assert "the pipe was closed before the passphrase came" in done.stderr
     assert scene.state() == before
     scene.nothing_is_left()
 

@@ -16,6 +16,8 @@ MODULES = ("virtio_pci", "9p", "9pnet_virtio", "overlay")
 
 _DIRECTORIES = ("bin", "dev", "proc", "sys", "modules", "lower", "scratch", "root", "exchange")
 
+# Not chroot: a process with a mount namespace of its own sees the files that it has mapped under
+# their paths from the old one's root.
 _INIT = """#!/bin/busybox sh
 export PATH=/bin
 /bin/busybox --install -s /bin
@@ -33,9 +35,10 @@ mount -t devpts devpts /root/dev/pts; mount -t tmpfs shm /root/dev/shm
 mount -t tmpfs run /root/run; mkdir -p /root/run/guest
 mount -t 9p -o rw,$options,cache=none exchange /root/run/guest
 ip link set lo up 2>/dev/null
-chroot /root /bin/sh /run/guest/command > /root/run/guest/output 2>&1
-echo $? > /root/run/guest/status
-sync; poweroff -f
+exec switch_root /root /bin/busybox sh -c '
+/bin/sh /run/guest/command > /run/guest/output 2>&1
+echo $? > /run/guest/status
+sync; /bin/busybox poweroff -f'
 """
 
 

@@ -7,6 +7,7 @@ A character device needs a kernel with a TPM: ``test_device_in_guest`` has one.
 import contextlib
 import hashlib
 import os
+import socket
 import subprocess
 import threading
 import time
@@ -41,7 +42,8 @@ from tests.tpm_bridges import mssim_ports
 
 pytestmark = pytest.mark.system
 
-SHORT = TimeLimits(slow_seconds=1, other_seconds=1, connect_seconds=1)
+SHORT = TimeLimits(slow_seconds=60, other_seconds=1, connect_seconds=60)
+"""Short for all but a command that makes a key."""
 
 
 @pytest.fixture(params=["unix", "tcp", "shared"])
@@ -110,7 +112,7 @@ def test_a_reset_in_the_middle_of_a_command_is_an_error(tmp_path: Path) -> None:
         thread.start()
         time.sleep(0.05)
         tpm.power_off()
-        thread.join(10)
+        thread.join(60)
         assert failed
 
 
@@ -122,7 +124,7 @@ def test_who_comes_second_is_told_in_time(tmp_path: Path) -> None:
                 second.transmit(GET_RANDOM)
             assert "another program" in caught.value.hint
             first.close()
-            assert code_of(second.transmit(GET_RANDOM)) == 0
+            assert code_of(second.transmit(CREATE_ECC)) == 0
 
 
 def test_tpm2_tools_see_the_same_tpm(tmp_path: Path) -> None:
@@ -161,6 +163,10 @@ def test_the_simulators_framing(tmp_path: Path) -> None:
                 assert relay.transmit(MANUFACTURER)[-4:] == b"IBM\0"
                 handle = handle_of(relay.transmit(CREATE_RSA))
                 assert code_of(relay.transmit(flush(handle))) == 0
+            # Nobody waits for an answer to the last one.
+            end = time.monotonic() + 30
+            while len(signals) < 3 and time.monotonic() < end:
+                time.sleep(0.01)
             assert signals == [1, 11, 20]
 
 
@@ -223,10 +229,17 @@ def test_a_broker_of_another_name_is_not_there() -> None:
 
 
 def _wait_for_bus(bus: Path) -> None:
+    """Wait until somebody listens: the socket is there before that."""
     end = time.monotonic() + 30
-    while not bus.is_socket():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    while True:
+        with socket.socket(socket.AF_UNIX) as trial:
+            try:
+                trial.connect(str(bus))
+            except OSError:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            else:
+                return
 
 
 def _wait_for_broker() -> None:

@@ -115,7 +115,7 @@ def test_an_empty_line_and_a_writer_that_left_differ(pipe_stdin: Callable[[bytes
     with pytest.raises(EmptyPassphraseError):
         FilePassphrase("-").read("", confirm=False)
     pipe_stdin(b"")
-    with pytest.raises(PassphraseInputError, match="closed before a passphrase came"):
+    with pytest.raises(PassphraseInputError, match="closed before the passphrase came"):
         FilePassphrase("-").read("", confirm=False)
 
 

@@ -201,6 +201,10 @@ def _host(options: Mapping[str, str]) -> str:
     host = options.get("host", _LOCALHOST)
     if not _HOST.fullmatch(host):
         raise ValueError(f"{host!r} is no host")
+    try:
+        host.encode("idna")  # as it is looked up: no empty label, and none of more than 63 bytes
+    except UnicodeError:
+        raise ValueError(f"{host!r} is no host") from None
     return host
 
 

@@ -146,6 +146,8 @@ def unreachable(where: str) -> Iterator[None]:
         yield
     except TimeoutError as err:
         raise TpmTransportError(f"the TPM at {where} does not answer in time") from err
+    except UnicodeError as err:
+        raise TpmTransportError(f"{where} is no place: a label is empty or too long") from err
     except OSError as err:
         raise TpmTransportError(
             f"no TPM can be reached at {where}: {err.strerror or err}",
