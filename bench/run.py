@@ -66,7 +66,7 @@ def measured(directory: Path | None, chosen: argparse.Namespace) -> Iterator[Pai
             yield from groups[name](Place(Path(root)))
 
 
-def machine() -> dict[str, str]:
+def machine(versions: tuple[tuple[str, ...], ...] = VERSIONS) -> dict[str, str]:
     """Tell what the figures belong to."""
     found = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -76,7 +76,7 @@ def machine() -> dict[str, str]:
         "kernel": platform.release(),
         "python": platform.python_version(),
     }
-    for command in VERSIONS:
+    for command in versions:
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         first = (done.stdout or done.stderr).strip().splitlines()
         found[Path(command[0]).name] = first[0] if first else "unknown"
