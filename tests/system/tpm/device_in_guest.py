@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The relay, and the program, before a kernel's TPM. Run as root inside the guest: it has a kernel
-to itself.
+to itself::
+
+    python -m tests.system.tpm.device_in_guest PLACES PLACES
+
+Where the program tests itself, before the TPM is enrolled and after: ``enclave``, ``host`` or
+``enclave,host``.
 
 The TPM is an swtpm behind ``/dev/vtpmx``: the kernel's own character devices, driver core and
 resource manager are real. Each line of the output that begins with :data:`SELFTEST` is what came of
@@ -34,13 +39,12 @@ from tests.system.tpm.commands import (
 )
 
 SELFTEST = "selftest "
-PLACES = ("enclave", "host")
 PROGRAM_SECONDS = 600
 """A machine that emulates this one, and is busy, took 167 for one run."""
 PATIENCE_SECONDS = 300
 
 
-def main() -> None:
+def main(places_before: str, places_after: str) -> None:
     """Check everything, or end with a traceback."""
     with (
         tempfile.TemporaryDirectory() as state,
@@ -54,7 +58,7 @@ def main() -> None:
             _wait_for_device()
             check_each_has_its_own_handles()
             check_the_bare_chip_is_for_one()
-            run_the_program(Path(state))
+            run_the_program(Path(state), places_before, places_after)
             check_a_silent_chip_is_not_waited_for(tpm)
         finally:
             tpm.kill()
@@ -100,23 +104,26 @@ def check_a_silent_chip_is_not_waited_for(tpm: subprocess.Popen[bytes]) -> None:
         assert code_of(relay.transmit(GET_RANDOM)) == 0
 
 
-def run_the_program(state: Path) -> None:
+def run_the_program(state: Path, places_before: str, places_after: str) -> None:
     """Run the self tests on the TPM that is used when none is named, before and after it is met."""
     environment = {**os.environ, "STRONGROOM_STATE_DIR": str(state / "strongroom")}
-    for enrolled in (False, True):
-        if enrolled:
-            enrol = _program("enrol", environment=environment)
-            assert enrol.returncode == 0, enrol.stderr
-        for place in PLACES:
-            done = _program("selftest", "--in", place, environment=environment)
-            facts = {
-                "place": place,
-                "enrolled": enrolled,
-                "status": done.returncode,
-                "said": done.stderr,
-                "printed": done.stdout,
-            }
-            print(SELFTEST + json.dumps(facts), flush=True)
+    _test_itself(places_before, enrolled=False, environment=environment)
+    enrol = _program("enrol", environment=environment)
+    assert enrol.returncode == 0, enrol.stderr
+    _test_itself(places_after, enrolled=True, environment=environment)
+
+
+def _test_itself(places: str, *, enrolled: bool, environment: dict[str, str]) -> None:
+    for place in places.split(","):
+        done = _program("selftest", "--in", place, environment=environment)
+        facts = {
+            "place": place,
+            "enrolled": enrolled,
+            "status": done.returncode,
+            "said": done.stderr,
+            "printed": done.stdout,
+        }
+        print(SELFTEST + json.dumps(facts), flush=True)
 
 
 def _program(*command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -144,4 +151,4 @@ def _wait_for_device() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
