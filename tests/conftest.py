@@ -13,7 +13,7 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from strongroom.cli._override import override
+from strongroom._override import override
 from tests.harness import Operator
 
 _OF_THE_MACHINE: Final = (

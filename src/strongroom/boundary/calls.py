@@ -9,10 +9,10 @@ Neither side trusts the other's values: limits are in the types, and the enclave
 an ocall for true. Secrets cross only as :class:`Sealed` messages.
 """
 
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Generic, Literal, TypeVar
 
 from strongroom.boundary.schema import Descriptor, Items, Range, Size
+from strongroom.values import dataclass
 
 PROTOCOL_VERSION: Final = 3
 """Raised with every incompatible change of this module."""

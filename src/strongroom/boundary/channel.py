@@ -13,7 +13,6 @@ receiving side raises the same class. Names that are not in that module become a
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 from strongroom import errors
@@ -28,6 +27,7 @@ from strongroom.boundary.stream import (
     send_frame,
 )
 from strongroom.errors import BoundaryError, EnclaveGoneError, StrongroomError
+from strongroom.values import dataclass
 
 _CALL, _RESULT, _ERROR = 0, 1, 2
 _KINDS: Final = (_CALL, _RESULT, _ERROR)

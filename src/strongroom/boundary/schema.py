@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a declared message to its strict encoder and decoder.
 
-A message is a frozen dataclass whose fields carry their limits in the type, such as
+A message is a value (:mod:`strongroom.values`) whose fields carry their limits in the type, such as
 ``Annotated[bytes, Size(32, 32)]``. Decoding accepts exactly the declared fields, each of exactly
 the declared type and inside its limits; anything else is a violation of the boundary.
 """
 
-import dataclasses
 import types
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from strongroom.boundary.cbor import Value
 from strongroom.errors import BoundaryError
+from strongroom.values import dataclass, field_names, is_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ def _codec_of(kind: object) -> _Codec:
 
 
 def _make_codec(kind: object) -> _Codec:
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+    if isinstance(kind, type) and is_value(kind):
         return _record_codec(kind)
     origin = get_origin(kind)
     if origin is Annotated:
@@ -113,7 +112,7 @@ def _make_codec(kind: object) -> _Codec:
 
 def _record_codec(kind: type) -> _Codec:
     hints = get_type_hints(kind, include_extras=True)
-    codecs = {field.name: _codec_of(hints[field.name]) for field in dataclasses.fields(kind)}
+    codecs = {name: _codec_of(hints[name]) for name in field_names(kind)}
 
     def encode(message: object, descriptors: list[int]) -> Value:
         if type(message) is not kind:

@@ -6,7 +6,6 @@ this one message. What comes back about a TPM is what the enclave has checked, a
 says so; the enclave believes nothing that the host adds.
 """
 
-from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 from strongroom.boundary.calls import (
@@ -19,6 +18,7 @@ from strongroom.boundary.calls import (
     Text,
 )
 from strongroom.boundary.schema import Items, Range, Size
+from strongroom.values import dataclass
 
 MAX_TPM_MESSAGE_BYTES: Final = 4096
 """Longest command and response, as the gate has it."""

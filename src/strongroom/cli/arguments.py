@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypedDict, TypeVar
 
 import click
 
-from strongroom.cli._override import override
+from strongroom._override import override
 from strongroom.cli.session import Session
 from strongroom.cli.sizes import parse_memory, parse_size
 from strongroom.errors import StrongroomError, UsageError

@@ -54,18 +54,19 @@ def complain(text: str) -> None:
 
 
 def json_line(facts: object) -> str:
-    """Return facts as one line of ASCII JSON; dataclasses become objects, tuples arrays."""
+    """Return facts as one line of ASCII JSON; values become objects, tuples arrays."""
     import json  # noqa: PLC0415 - what is not needed to start is imported when it is
 
     return json.dumps(facts, default=_plain, allow_nan=False)
 
 
 def _plain(value: object) -> object:
-    import dataclasses  # noqa: PLC0415 - as above
-    from pathlib import PurePath  # noqa: PLC0415
+    from pathlib import PurePath  # noqa: PLC0415 - as above
 
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    from strongroom.values import field_names, is_value  # noqa: PLC0415
+
+    if is_value(type(value)):
+        return {name: getattr(value, name) for name in field_names(type(value))}
     if isinstance(value, PurePath):
         return str(value)
     raise InternalError(f"a {type(value).__name__} has no JSON form")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from strongroom.cli._override import override
+from strongroom._override import override
 from strongroom.cli.output import complain, printable
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Concatenate, Final, ParamSpec
 import click
 
 from strongroom import __version__
-from strongroom.cli._override import override
+from strongroom._override import override
 from strongroom.cli.output import emit
 from strongroom.cli.session import Session
 from strongroom.errors import InternalError, StrongroomError

@@ -5,7 +5,6 @@ Spec: ``spec/unlock.md``, "Header authentication".
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
 
 from strongroom import _core
@@ -29,6 +28,7 @@ from strongroom.luks2 import (
     volume_authenticated_bytes,
     with_authentication,
 )
+from strongroom.values import replace
 
 _ACCEPT_HINT: Final = "if that was you, say so with --accept-header-change"
 

@@ -7,7 +7,6 @@ as it is then. The order of checks is the same everywhere: what needs no passphr
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 from strongroom._core import HpkeReceiver, Secret
@@ -38,6 +37,7 @@ from strongroom.enclave.sealed_slots import SlotSealer, seal_key_for, sealing_of
 from strongroom.errors import BoundaryError, KeyslotStateError, RollbackError
 from strongroom.luks2 import Sealing
 from strongroom.tee.provider import Tee
+from strongroom.values import dataclass
 
 _ONE_KIND: Final = "a keyslot is added for a passphrase or for a recovery key"
 

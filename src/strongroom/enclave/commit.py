@@ -4,7 +4,6 @@
 Key material first, then the header, and only then is wiped what the header no longer refers to.
 """
 
-from dataclasses import replace
 from typing import Final
 
 from strongroom._core import Secret
@@ -27,6 +26,7 @@ from strongroom.luks2 import (
 )
 from strongroom.tee.provider import Tee
 from strongroom.units import KIB, ByteCount, ByteOffset
+from strongroom.values import replace
 
 _SCRUB_BYTES: Final = 64 * KIB
 

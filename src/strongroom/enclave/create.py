@@ -6,15 +6,13 @@ keyslot areas are written, then the secondary header, then the primary. Until th
 durable, the target is no LUKS volume at all.
 """
 
-import dataclasses
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
-from strongroom import _core
+from strongroom import _core, values
 from strongroom._core import Secret
 from strongroom.boundary.calls import CreateVolume, SealedReply
 from strongroom.enclave.authentication import authenticated
@@ -55,6 +53,7 @@ from strongroom.luks2.limits import (
 )
 from strongroom.tee.provider import Tee
 from strongroom.units import MIB, ByteOffset
+from strongroom.values import dataclass
 
 SEGMENT_CIPHER: Final = "aes-xts-plain64"
 DIGEST_HASH: Final = "sha256"
@@ -203,7 +202,7 @@ def _authenticated(edit: Edit, sealer: SlotSealer, header_key: Secret) -> Edit:
     header = authenticated(
         edit.header, edit.material, token, seal_key=sealer.seal_key, header_key=header_key
     )
-    return dataclasses.replace(edit, header=header)
+    return values.replace(edit, header=header)
 
 
 def _with_recovery(

@@ -12,13 +12,13 @@ Spec: ``spec/unlock.md``, "Key schedule".
 import hashlib
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from strongroom import _core
 from strongroom._core import Secret
 from strongroom.errors import BoundaryError, FormatError
 from strongroom.luks2 import canonical_json
+from strongroom.values import dataclass
 
 Factor = Literal["enclave", "passphrase", "tpm"]
 

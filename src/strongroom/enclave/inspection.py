@@ -9,7 +9,6 @@ Spec: ``spec/unlock.md``, "Header authentication".
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from strongroom import _core
@@ -36,6 +35,7 @@ from strongroom.luks2 import (
     strongroom_token,
 )
 from strongroom.tee.provider import Tee
+from strongroom.values import dataclass
 
 TAMPERED_HINT: Final = "restore a backup of the header; the disk is not to be trusted"
 _STRAY: Final = "bytes of the header that have no meaning were changed"

@@ -6,7 +6,6 @@ the two headers, each with all of its key material.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Final
 
 from strongroom import _core
@@ -37,6 +36,7 @@ from strongroom.luks2 import (
 )
 from strongroom.luks2.limits import CIPHER_KEY_BYTES
 from strongroom.units import ByteCount
+from strongroom.values import dataclass, replace
 
 KEYSLOT_CIPHER: Final = "aes-xts-plain64"
 MAX_KEYSLOT_KEY_BYTES: Final = ByteCount(64)

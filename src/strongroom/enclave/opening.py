@@ -2,7 +2,6 @@
 """Opening a keyslot: from a passphrase, and what is sealed for the keyslot, to the volume key."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from strongroom import _core
 from strongroom._core import Secret
@@ -20,6 +19,7 @@ from strongroom.errors import (
 from strongroom.luks2 import SealedSlot
 from strongroom.tee.provider import Tee
 from strongroom.units import ByteCount
+from strongroom.values import dataclass
 
 Progress = Callable[[str, int, int], None]
 

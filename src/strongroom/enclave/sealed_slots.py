@@ -7,7 +7,6 @@ never a cause to make new ones: that would lock the volume for good.
 Spec: ``spec/unlock.md``, "Sealed blobs".
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 from strongroom import _core
@@ -35,6 +34,7 @@ from strongroom.luks2 import (
 from strongroom.tee.identity import Identity, SealPolicy
 from strongroom.tee.provider import Tee
 from strongroom.units import ByteCount
+from strongroom.values import dataclass
 
 _VERSION: Final = 1
 

@@ -18,7 +18,6 @@ import json
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from strongroom import __version__, _core
@@ -39,6 +38,7 @@ from strongroom.errors import BoundaryError, InternalError, UnsupportedCipherErr
 from strongroom.luks2 import LoadedHeader, describe, load_header, repair_steps
 from strongroom.luks2.limits import WRITABLE_CIPHER
 from strongroom.tee.provider import Tee
+from strongroom.values import dataclass, replace
 
 PartT = TypeVar("PartT")
 

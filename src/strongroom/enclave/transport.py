@@ -10,13 +10,13 @@ import os
 import resource
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from strongroom.boundary.mux import Multiplexer
 from strongroom.boundary.stream import ByteStream, UnixStream
 from strongroom.boundary.token import TOKEN_BYTES
 from strongroom.errors import UsageError
+from strongroom.values import dataclass
 
 _CONNECT_SECONDS: Final = 10.0
 _STOCK: Final = 256

@@ -8,7 +8,6 @@ volume is in :mod:`strongroom.host.known_enclaves`. This is where the two meet.
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -27,6 +26,7 @@ from strongroom.host.known_enclaves import KnownEnclave
 from strongroom.host.state import state_directory
 from strongroom.tee import verify_report
 from strongroom.tee.identity import IDENTIFIER_BYTES, Identity, SealPolicy
+from strongroom.values import dataclass
 
 Fact: TypeAlias = str | int | bool
 

@@ -2,14 +2,13 @@
 """The host process that ``open`` leaves behind, and the leash it is on until it is open."""
 
 import contextlib
-import dataclasses
 import json
 import socket
 import subprocess
 import sys
 from typing import Final, Self
 
-from strongroom import errors
+from strongroom import errors, values
 from strongroom.errors import EnclaveGoneError, StrongroomError
 from strongroom.host import runtime
 from strongroom.host.contracts import OpenRequest
@@ -44,7 +43,7 @@ class Background:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-I", "-m", "strongroom.host.daemon"),
-                    *(str(theirs.fileno()), json.dumps(dataclasses.asdict(options))),
+                    *(str(theirs.fileno()), json.dumps(values.asdict(options))),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -3,7 +3,6 @@
 
 import contextlib
 import os
-from dataclasses import replace
 from pathlib import Path
 
 from strongroom.boundary import calls
@@ -14,6 +13,7 @@ from strongroom.host.images import JsonValue, header_lock, loaded_image, open_fi
 from strongroom.host.known_enclaves import KnownEnclave
 from strongroom.host.launch import launch
 from strongroom.host.remembering import after_change
+from strongroom.values import replace
 
 
 def backup_header(

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the command line asks of the host, and what it gets back.
 
-Values only: no behaviour, no secrets. Every result is a frozen dataclass whose fields are the
+Values only: no behaviour, no secrets. Every result is a value whose fields are the
 ``--json`` output of its command, so renaming one is a breaking change.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from strongroom._core import Secret
+from strongroom.values import dataclass
 
 Attachment = Literal["auto", "nbd", "ublk", "fuse", "none"]
 TeeName = Literal["process", "gramine"]

@@ -4,7 +4,6 @@
 The same machinery as the boundary, declared in the same way; the socket belongs to the operator.
 """
 
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
 
 from strongroom.boundary.calls import (
@@ -20,6 +19,7 @@ from strongroom.boundary.calls import (
     Uuid,
 )
 from strongroom.boundary.schema import Items, Size
+from strongroom.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from strongroom.boundary import calls
@@ -22,6 +21,7 @@ from strongroom.host.launch import launch
 from strongroom.host.runtime import Claim, VolumeDirectory, claim
 from strongroom.host.service import Service, listening_at, log
 from strongroom.host.starting import StartDisk
+from strongroom.values import dataclass
 
 
 class _ProgressRelay:

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 
@@ -36,6 +35,7 @@ from strongroom.host.silence import Silent
 from strongroom.host.starting import StartDisk
 from strongroom.host.trust import VolumeTrust, own_enrolment
 from strongroom.units import MIB, ByteCount
+from strongroom.values import dataclass, replace
 
 JsonValue: TypeAlias = "str | int | bool | list[JsonValue] | dict[str, JsonValue] | None"
 

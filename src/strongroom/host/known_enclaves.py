@@ -17,20 +17,21 @@ trusted, so one that others may write is refused.
 """
 
 import contextlib
-import dataclasses
 import errno
 import fcntl
 import os
 import re
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from strongroom import values
+from strongroom._override import override
 from strongroom.errors import NoPermissionError, NoSpaceError, PlatformError, TeeError
 from strongroom.host.state import state_directory
 from strongroom.tee.identity import Identity, SealPolicy
+from strongroom.values import dataclass
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 """Some 14 000 volumes: more is not this file."""
@@ -79,8 +80,18 @@ class KnownEnclave:
     identity: Identity
     authenticated: bool
     epoch: int
-    place: str = dataclasses.field(default="", compare=False)
+    place: str = ""
     sealed_elsewhere: bool = False
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, KnownEnclave):
+            return NotImplemented
+        return {**values.asdict(self), "place": ""} == {**values.asdict(other), "place": ""}
+
+    @override
+    def __hash__(self) -> int:
+        return hash((self.volume, self.epoch))
 
 
 def path() -> Path:
@@ -154,7 +165,7 @@ def remember(known: KnownEnclave) -> None:
         before = _find(lines, known.volume)
         if before is None:
             return _with_line(lines, known)
-        merged = dataclasses.replace(
+        merged = values.replace(
             known,
             authenticated=known.authenticated or before.authenticated,
             epoch=max(known.epoch, before.epoch),

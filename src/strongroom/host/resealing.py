@@ -2,7 +2,6 @@
 """Moving a volume from one enclave to the next, while the old one still runs."""
 
 import contextlib
-from dataclasses import replace
 from pathlib import Path
 
 from strongroom.boundary import calls
@@ -21,6 +20,7 @@ from strongroom.host.images import LoadedImage, loaded_image, open_files
 from strongroom.host.launch import launch
 from strongroom.host.remembering import after_change
 from strongroom.host.results import enrolment_facts
+from strongroom.values import replace
 
 _PROMPT = "Passphrase: "
 

@@ -3,7 +3,6 @@
 
 import os
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from strongroom.host.contracts import (
     OpenResult,
     StatusResult,
 )
+from strongroom.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,13 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self, TypeAlias
 
 from strongroom.errors import AlreadyOpenError, NoPermissionError, UsageError
 from strongroom.host import attach
 from strongroom.host.attach import JsonScalar
+from strongroom.values import dataclass
 
 Record: TypeAlias = dict[str, JsonScalar]
 

@@ -7,7 +7,6 @@ the same teardown runs: detach, flush, erase, remove the traces.
 """
 
 import contextlib
-import dataclasses
 import json
 import os
 import select
@@ -20,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from strongroom import values
 from strongroom.boundary import calls
 from strongroom.boundary.channel import Received, Responder, registry_of
 from strongroom.boundary.stream import UnixStream
@@ -170,14 +170,14 @@ class Service:
             # Half open is not a state: the keys go, and the name becomes free.
             self._ended = True
             raise
-        self._volume = dataclasses.replace(self._volume, attached=attached, unlocked=unlocked)
+        self._volume = values.replace(self._volume, attached=attached, unlocked=unlocked)
         self.write_record()
         return open_result(self._volume, unlocked)
 
     def _close(self, *, force: bool) -> None:
         if self._volume.attached is not None:
             attach.detach(self._volume.attached, force=force)
-            self._volume = dataclasses.replace(self._volume, attached=None)
+            self._volume = values.replace(self._volume, attached=None)
         self._ended = True
         self._enclave.shut_down()
         self._directory.nbd_socket.unlink(missing_ok=True)
@@ -244,7 +244,7 @@ class Service:
     def _counters(self) -> dict[str, int]:
         if not self.is_open:
             return {}
-        return dataclasses.asdict(self._enclave.call(calls.ReadCounters()))
+        return values.asdict(self._enclave.call(calls.ReadCounters()))
 
 
 @contextlib.contextmanager
@@ -276,7 +276,7 @@ def _signals_as_events() -> Iterator[int]:
 
 
 def _json(result: OpenResult | StatusResult) -> control_calls.JsonText:
-    return control_calls.JsonText(json.dumps(dataclasses.asdict(result)))
+    return control_calls.JsonText(json.dumps(values.asdict(result)))
 
 
 def log(text: str) -> None:

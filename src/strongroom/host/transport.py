@@ -14,7 +14,6 @@ import selectors
 import socket
 import subprocess
 import time
-from dataclasses import dataclass
 from typing import Final, Protocol, assert_never
 
 from strongroom.boundary.mux import Multiplexer
@@ -22,6 +21,7 @@ from strongroom.boundary.stream import ByteStream, UnixStream
 from strongroom.boundary.token import TOKEN_BYTES
 from strongroom.errors import EnclaveGoneError
 from strongroom.host.contracts import Transport
+from strongroom.values import dataclass
 
 _CONNECT_SECONDS: Final = 10.0
 _BACKLOG: Final = 128

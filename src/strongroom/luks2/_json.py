@@ -11,7 +11,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from strongroom.errors import FormatError, LimitError
@@ -24,6 +23,7 @@ from strongroom.luks2.limits import (
     MAX_NAME_CHARACTERS,
     UINT64_MAX,
 )
+from strongroom.values import dataclass
 
 JsonValue = dict[str, "JsonValue"] | list["JsonValue"] | str | int | bool | None
 

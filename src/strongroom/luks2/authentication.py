@@ -15,7 +15,6 @@ Spec: ``spec/unlock.md``, "Header authentication".
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Final
 
 from strongroom.errors import FormatError
@@ -26,6 +25,7 @@ from strongroom.luks2.limits import STRONGROOM_TOKEN, UINT64_MAX
 from strongroom.luks2.model import Header, Token
 from strongroom.luks2.parts import header_digests, is_relinked, link_of
 from strongroom.luks2.token import SEQUENCE, StrongroomToken, parse_token
+from strongroom.values import dataclass, replace
 
 _ADDED: Final = "was added"
 _REMOVED: Final = "was removed"

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Header backups: both header copies and the keyslots area, as ``luksHeaderBackup`` writes them."""
 
-from dataclasses import dataclass
-
 from strongroom.errors import FormatError, RollbackError
 from strongroom.luks2.commit import Step, Sync, WriteAt, commit_steps
 from strongroom.luks2.layout import check_layout
@@ -10,6 +8,7 @@ from strongroom.luks2.limits import HEADER_COPY_BYTES, MAX_BACKUP_SLACK_BYTES
 from strongroom.luks2.load import LoadedHeader, load_header
 from strongroom.luks2.model import Header
 from strongroom.units import ByteCount, ByteOffset
+from strongroom.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,6 @@ Spec: LUKS2 on-disk format 1.1, 2.1.
 import hashlib
 import re
 import struct
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 from uuid import UUID
@@ -33,6 +32,7 @@ from uuid import UUID
 from strongroom.errors import FormatError, Luks1Error, TruncatedError, UnsupportedCipherError
 from strongroom.luks2._text import printable, shown
 from strongroom.luks2.limits import BINARY_HEADER_BYTES, HASHES, HEADER_SIZES
+from strongroom.values import dataclass
 
 _LAYOUT: Final = struct.Struct(">6sHQQ48s32s64s40s48sQ184x64s")
 _CHECKSUM: Final = slice(448, 512)

@@ -7,12 +7,11 @@ every moment one copy is whole, as the other is only touched when the first is o
 This holds when both copies were whole before, so broken ones are repaired first.
 """
 
-from dataclasses import dataclass
-
 from strongroom.luks2.binary import HeaderCopy, build_copy
 from strongroom.luks2.load import LoadedHeader
 from strongroom.luks2.model import Header
 from strongroom.units import ByteOffset
+from strongroom.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

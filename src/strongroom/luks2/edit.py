@@ -10,7 +10,6 @@ is, and so does everything while a keyslot of unknown type exists.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
 
 from strongroom.errors import (
@@ -33,6 +32,7 @@ from strongroom.luks2.limits import (
 )
 from strongroom.luks2.metadata import parse_json_area
 from strongroom.luks2.model import Header, Keyslot
+from strongroom.values import replace
 
 _RECOVERY: Final = "systemd-recovery"
 

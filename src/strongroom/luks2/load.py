@@ -14,7 +14,6 @@ Spec: LUKS2 on-disk format 1.1, 2.3.
 """
 
 import hashlib
-from dataclasses import dataclass, replace
 from typing import Final
 
 from strongroom.errors import (
@@ -39,6 +38,7 @@ from strongroom.luks2.limits import HEADER_COPY_BYTES, HEADER_SIZES, STRONGROOM_
 from strongroom.luks2.metadata import parse_json_area
 from strongroom.luks2.model import Header
 from strongroom.units import ByteCount
+from strongroom.values import dataclass, replace
 
 _SIGNATURES: Final = (
     (0x438, b"\x53\xef", "an ext file system"),

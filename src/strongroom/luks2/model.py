@@ -8,13 +8,13 @@ Spec: LUKS2 on-disk format 1.1, 3.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 
 from strongroom.errors import FormatError, KeyslotStateError, TruncatedError
 from strongroom.luks2.binary import BinaryHeader
 from strongroom.luks2.limits import SECTOR_BYTES
 from strongroom.units import ByteCount, ByteOffset
+from strongroom.values import dataclass
 
 
 class Priority(IntEnum):

@@ -10,7 +10,6 @@ Spec: ``spec/unlock.md``, "Header authentication"; LUKS2 on-disk format 1.1, 3.5
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal, cast
 
@@ -34,6 +33,7 @@ from strongroom.luks2.limits import (
     UINT16_MAX,
 )
 from strongroom.luks2.model import Header
+from strongroom.values import dataclass
 
 SEQUENCE: Final = "seqid"
 """The one entry of ``header`` that is no digest: the sequence number itself, 8 bytes big-endian."""
@@ -154,7 +154,7 @@ class StrongroomToken:
     epoch: int
     sealing: Sealing
     slots: Mapping[int, SealedSlot]
-    header: Mapping[str, bytes] = field(default_factory=dict)
+    header: Mapping[str, bytes] = MappingProxyType({})
     enclave_code: bytes = b""
     volume_code: bytes = b""
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who an enclave is, in the words that all TEEs share."""
 
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from strongroom.values import dataclass
 
 SealPolicy = Literal["signer", "measurement"]
 """To what a seal key is bound: everything its signer signs for this product, or one measurement."""

@@ -4,7 +4,6 @@
 Spec: TPM 2.0 Part 2, 10.12 "TPMS_ATTEST"; Part 3, 18 "Attestation Commands" and 31.16.
 """
 
-from dataclasses import dataclass
 from typing import Final, Generic
 
 from strongroom.errors import TpmError, TpmTamperedError
@@ -15,6 +14,7 @@ from strongroom.tpm.device import Clock, Device
 from strongroom.tpm.marshal import Reader, sized, u16
 from strongroom.tpm.pcrs import PcrSelection, read_selections
 from strongroom.tpm.sealing import Key
+from strongroom.values import dataclass
 
 _MAGIC: Final = 0xFF544347
 _QUOTE: Final = 0x8018

@@ -7,13 +7,13 @@ enclave encrypted or not at all.
 """
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from strongroom._core import Secret
 from strongroom.errors import InternalError
 from strongroom.tpm.codes import CommandCode
 from strongroom.tpm.entities import Entity
+from strongroom.values import dataclass
 
 SecretT = TypeVar("SecretT", bound=bytes | Secret)
 """A secret that Python cannot see, or the bytes themselves on a road that protects nothing."""

@@ -6,7 +6,6 @@ Timers", 30 "Capability Commands".
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, Generic
 
 from strongroom.errors import LimitError, TpmTamperedError
@@ -17,6 +16,7 @@ from strongroom.tpm.commands import length_bytes as length_of
 from strongroom.tpm.entities import permanent
 from strongroom.tpm.marshal import Reader, u16, u32
 from strongroom.tpm.pcrs import PcrSelection, read_values
+from strongroom.values import dataclass
 
 MOST_RANDOM_BYTES: Final = 32
 """What every TPM gives at once: the length of its longest digest is at least that."""

@@ -11,7 +11,6 @@ Provisioning Guidance, 7.8 for the handle of the storage root key.
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from strongroom._core import Secret, hkdf_sha256
@@ -33,6 +32,7 @@ from strongroom.tpm.objects import (
 from strongroom.tpm.sealing import Key, Objects, PolicySteps
 from strongroom.tpm.sessions import SaltKey, Sessions
 from strongroom.tpm.wire import Transmit
+from strongroom.values import dataclass
 
 _ATTESTATION_INFO: Final = b"strongroom/1 tpm attestation key\0"
 _AUTH_BYTES: Final = 32

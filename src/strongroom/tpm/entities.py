@@ -4,10 +4,10 @@
 Spec: TPM 2.0 Part 1, 16 "Names"; Part 2, 7.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 from strongroom.tpm.marshal import u32
+from strongroom.values import dataclass
 
 PCR_COUNT: Final = 24
 """PCRs of the PC Client platform profile."""

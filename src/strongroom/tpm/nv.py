@@ -7,17 +7,17 @@ read through the host: then another index in its place does not answer.
 Spec: TPM 2.0 Part 1, 37; Part 2, 13; Part 3, 31.
 """
 
-import dataclasses
 import enum
-from dataclasses import dataclass
 from typing import Final, Generic
 
+from strongroom import values
 from strongroom.errors import TpmTamperedError, UsageError
 from strongroom.tpm.algorithms import Algorithm, digest
 from strongroom.tpm.codes import CommandCode
 from strongroom.tpm.commands import Answer, Command, Road, SecretT, length_bytes
 from strongroom.tpm.entities import OWNER, Entity
 from strongroom.tpm.marshal import Reader, sized, u16, u32
+from strongroom.values import dataclass
 
 COUNTER_BYTES: Final = 8
 MOST_BYTES_AT_ONCE: Final = 512
@@ -118,7 +118,7 @@ class NvPublic:
 
     def written(self) -> "NvPublic":
         """Return the index as it is after its first write: that changes its Name."""
-        return dataclasses.replace(self, attributes=self.attributes | NvAttribute.WRITTEN)
+        return values.replace(self, attributes=self.attributes | NvAttribute.WRITTEN)
 
 
 def type_name(number: int) -> str:

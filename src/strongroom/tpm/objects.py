@@ -6,12 +6,12 @@ TCG TPM v2.0 Provisioning Guidance 7.5 for the storage root key.
 """
 
 import enum
-from dataclasses import dataclass
 from typing import Final
 
 from strongroom.errors import InternalError, TpmTamperedError
 from strongroom.tpm.algorithms import Algorithm, KeyKind, digest
 from strongroom.tpm.marshal import Reader, sized, u16, u32
+from strongroom.values import dataclass
 
 
 class ObjectAttribute(enum.IntFlag):

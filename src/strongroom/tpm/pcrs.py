@@ -6,13 +6,13 @@ Spec: TPM 2.0 Part 2, 10.6.1 "TPMS_PCR_SELECTION"; PC Client Platform TPM Profil
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from strongroom.errors import TpmError, TpmTamperedError, UsageError
 from strongroom.tpm.algorithms import Algorithm, algorithm_name
 from strongroom.tpm.entities import PCR_COUNT
 from strongroom.tpm.marshal import Reader, u8, u16, u32
+from strongroom.values import dataclass
 
 _SELECTION_BYTES = PCR_COUNT // 8
 

@@ -6,7 +6,6 @@ Spec: TPM 2.0 Part 3, 12 "Object Commands" and 24 "Hierarchy Commands".
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, Generic
 
 from strongroom.errors import TpmTamperedError
@@ -24,6 +23,7 @@ from strongroom.tpm.entities import OWNER, Entity
 from strongroom.tpm.marshal import Reader, sized, u16, u32
 from strongroom.tpm.objects import PublicArea, sealed_template
 from strongroom.tpm.pcrs import PcrSelection
+from strongroom.values import dataclass
 
 _NO_PCRS: Final = u32(0)
 

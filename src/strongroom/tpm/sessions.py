@@ -11,7 +11,6 @@ Spec: TPM 2.0 Part 1, 19 and 21; Part 3, 11.1 "TPM2_StartAuthSession".
 import contextlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Final, Literal, Self, TypeAlias
 
 from strongroom import _core
@@ -24,6 +23,7 @@ from strongroom.tpm.entities import NULL, Entity, permanent
 from strongroom.tpm.marshal import Reader, sized, u8, u16
 from strongroom.tpm.objects import PublicArea
 from strongroom.tpm.wire import Transmit, Wire
+from strongroom.values import dataclass
 
 Kind: TypeAlias = Literal["hmac", "policy"]
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import click
 
 import strongroom
-from strongroom.cli._override import override
+from strongroom._override import override
 from strongroom.tee.process.signature import sign
 from tests.harness import Operator
 from tests.interop.cryptsetup.foreign import sha256

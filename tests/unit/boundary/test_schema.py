@@ -14,6 +14,7 @@ from strongroom.boundary.schema import MAX_DESCRIPTORS, decode_message, encode_m
 from strongroom.boundary.stream import MAX_FRAME_BYTES
 from strongroom.errors import BoundaryError
 from strongroom.host import control_calls
+from strongroom.values import dataclass
 from tests.unit.boundary.generated import (
     MESSAGES,
     hints,
@@ -125,7 +126,7 @@ def test_no_declared_call_needs_more_descriptors_than_a_frame_carries() -> None:
         assert len(files) <= MAX_DESCRIPTORS, kind
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class FiveFiles:
     first: calls.File
     second: calls.File
@@ -139,7 +140,7 @@ def test_a_fifth_descriptor_is_refused() -> None:
         encode_message(FiveFiles(10, 11, 12, 13, 14))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Limitless:
     size: int
 

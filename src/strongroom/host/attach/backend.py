@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every way of attaching gives: a block device that can be flushed, cut off and taken away."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
 from strongroom.host.attach.record import Record
+from strongroom.values import dataclass
 
 
 class Backend(Protocol):
@@ -55,4 +55,4 @@ class Attached:
     reason: str
     record: Record
     notices: tuple[str, ...] = ()
-    backend: Backend | None = field(default=None, repr=False, compare=False)
+    backend: Backend | None = None

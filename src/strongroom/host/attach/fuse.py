@@ -12,13 +12,13 @@ mount ends, and nbdfuse with it. fsync, discard and zeroing on the device reach 
 NBD's flush, trim and write-zeroes.
 """
 
+import dataclasses
 import os
 import select
 import shutil
 import signal
 import subprocess
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -29,6 +29,7 @@ from strongroom.host.attach._bounded import wait_until
 from strongroom.host.attach._libc import io_flusher, unmount_lazily
 from strongroom.host.attach.plan import AttachPlan
 from strongroom.host.attach.record import Record, process_started
+from strongroom.values import dataclass
 
 FUSE_NODE: Final = Path("/dev/fuse")
 
@@ -62,7 +63,7 @@ class FuseProcess:
     errors: int
 
 
-@dataclass(slots=True)
+@dataclasses.dataclass(slots=True)
 class FuseBackend:
     """A loop device over nbdfuse."""
 

@@ -12,12 +12,12 @@ import fcntl
 import os
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from strongroom.errors import NoLoopError, NoPermissionError, PlatformError
 from strongroom.host.attach._bounded import wait_until
+from strongroom.values import dataclass
 
 CONTROL: Final = Path("/dev/loop-control")
 TAG_LIMIT: Final = 63

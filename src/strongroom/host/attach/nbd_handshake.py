@@ -10,11 +10,11 @@ Spec: NBD protocol, "Fixed newstyle negotiation", NBD_OPT_GO.
 import socket
 import struct
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
 from strongroom.errors import BoundaryError, PlatformError
+from strongroom.values import dataclass
 
 HAS_FLAGS: Final = 1 << 0
 READ_ONLY: Final = 1 << 1

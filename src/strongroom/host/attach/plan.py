@@ -2,11 +2,11 @@
 """What is to be attached."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from strongroom.host.attach.record import Tag
+from strongroom.values import dataclass
 
 _MAX_CONNECTIONS: Final = 4
 

@@ -5,9 +5,10 @@ import hashlib
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
+
+from strongroom.values import dataclass
 
 JsonScalar: TypeAlias = str | int | float | bool | None
 Record: TypeAlias = dict[str, JsonScalar]

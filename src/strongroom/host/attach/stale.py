@@ -10,7 +10,6 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +30,7 @@ from strongroom.host.attach.record import (
     text,
 )
 from strongroom.host.attach.usage import loops, mounts
+from strongroom.values import dataclass
 
 _STEP_SECONDS: Final = 5.0
 _EXIT_SECONDS: Final = 2.0

@@ -11,11 +11,11 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from strongroom.errors import MountedError, NoPermissionError, NotFoundError
+from strongroom.values import dataclass
 
 _SYS_BLOCK: Final = Path("/sys/block")
 _DEPTH_LIMIT: Final = 16

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an enclave is told of its disk when it starts, where it can be passed no descriptors."""
 
-from dataclasses import dataclass
-
 from strongroom.host.contracts import ImageReference
+from strongroom.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ take the first device away, would choose the TPM.
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from strongroom.errors import UsageError
+from strongroom.values import dataclass
 
 _DEFAULT_PORT: Final = 2321
 _MAX_PORT: Final = 65535

@@ -10,7 +10,6 @@ Spec: TCG EK Credential Profile 2.5, 3.2 for the extensions; RFC 5280, 6 for the
 
 import datetime as dt
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +28,7 @@ from cryptography.x509.verification import (
 
 from strongroom.errors import NoPermissionError, TpmUntrustedError, UsageError
 from strongroom.tpm import KeyKind, PublicArea
+from strongroom.values import dataclass
 
 _SUFFIXES: Final = frozenset({".pem", ".crt", ".cer", ".der"})
 _MAX_FILE_BYTES: Final = 1 << 20

@@ -19,12 +19,12 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from strongroom.errors import TpmTransportError
 from strongroom.host.tpm.limits import Deadline
 from strongroom.host.tpm.stream import connect_unix
+from strongroom.values import dataclass
 
 _METHOD_CALL: Final = 1
 _METHOD_RETURN: Final = 2

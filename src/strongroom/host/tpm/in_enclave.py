@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operations of a TPM, done by an enclave: what the host carries of them, it cannot read."""
 
-import dataclasses
 from typing import TypeVar
 
+from strongroom import values
 from strongroom._core import HpkeReceiver
 from strongroom.boundary import calls, tpm_calls
 from strongroom.boundary.calls import Call, Purpose, Sealed, Terms
@@ -155,7 +155,7 @@ class InEnclave:
             secrets["auth"] = self._sealed("tpm auth", auth.source, "Authorization value", request)
         if data is not None:
             secrets["data"] = self._sealed("tpm data", data, "Data", request)
-        return self._enclave.call(dataclasses.replace(request, **secrets))  # type: ignore[type-var]
+        return self._enclave.call(values.replace(request, **secrets))  # type: ignore[type-var]
 
     def _sealed(
         self, purpose: Purpose, source: SecretSource, prompt: str, request: Call[object]

@@ -11,10 +11,10 @@ Spec: TPM 2.0 Part 1, 18.1 (command and response structures); Part 3, 5.2.
 
 import struct
 import time
-from dataclasses import dataclass
 from typing import Final
 
 from strongroom.errors import InternalError, TpmTransportError
+from strongroom.values import dataclass
 
 MAX_BYTES: Final = 4096
 """Of a command and of a response: what the kernel, swtpm and libtss2 have room for."""

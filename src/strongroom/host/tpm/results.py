@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the ``tpm`` commands tell, in the form that ``--json`` prints; bytes are hexadecimal."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 from strongroom.host.contracts import PassphraseSource, TeeName
+from strongroom.values import dataclass
 
 Place: TypeAlias = Literal["enclave", "host"]
 Bank: TypeAlias = Literal["sha1", "sha256", "sha384", "sha512"]

@@ -5,11 +5,11 @@
 Nothing in it is secret, and nothing is believed: the TPM opens it, or refuses.
 """
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Final, get_args
 
+from strongroom import values
 from strongroom.errors import FormatError, NoPermissionError, NotFoundError, PlatformError
 from strongroom.host.tpm.results import Bank, Protection, SealedResult
 
@@ -20,7 +20,7 @@ _LAST_PCR: Final = 23
 
 def encode_sealed(sealed: SealedResult) -> bytes:
     """Return what a file of sealed data holds."""
-    facts = dataclasses.asdict(sealed)
+    facts = values.asdict(sealed)
     for name in ("public", "private"):
         facts[name] = _sized(facts[name])
     return json.dumps(facts, indent=2).encode() + b"\n"
@@ -53,7 +53,7 @@ def read_sealed(path: Path) -> SealedResult:
 
 def _decoded(facts: object) -> SealedResult:
     """Return what a file says. Raises :class:`ValueError` for anything that it cannot say."""
-    fields = {field.name for field in dataclasses.fields(SealedResult)}
+    fields = set(values.field_names(SealedResult))
     if not isinstance(facts, dict) or facts.keys() != fields:
         raise ValueError("not the fields of sealed data")
     bank, protection, pcrs = facts["bank"], facts["protection"], facts["pcrs"]

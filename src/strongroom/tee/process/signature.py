@@ -14,16 +14,16 @@ own signer signs for whatever runs. Its key is made at the machine's first start
 one that was removed later is not made again, as that would lock every volume without a word.
 """
 
-import dataclasses
 import json
 import re
-from dataclasses import dataclass
 from typing import Final
 
+from strongroom import values
 from strongroom._core import Secret, ed25519_public_key, ed25519_sign, ed25519_verifies
 from strongroom.errors import TeeError
 from strongroom.tee.process.canonical import canonical
 from strongroom.tee.process.store import SIGNER, Store
+from strongroom.values import dataclass
 
 PRODUCT_ID: Final = 1
 """Strongroom's number among the products of its signer."""
@@ -88,7 +88,7 @@ def sign(
 ) -> SignedIdentity:
     """Sign for a measurement with an Ed25519 seed of 32 bytes."""
     unsigned = SignedIdentity(measurement, product_id, security_version, ed25519_public_key(seed))
-    return dataclasses.replace(unsigned, signature=ed25519_sign(seed, unsigned.message()))
+    return values.replace(unsigned, signature=ed25519_sign(seed, unsigned.message()))
 
 
 def parse(document: bytes, measurement: bytes, *, subject: str) -> SignedIdentity:

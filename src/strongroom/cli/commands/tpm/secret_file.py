@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Final
 
 from strongroom._core import MAX_PASSPHRASE_BYTES, Secret, read_secret_file
 from strongroom.cli.passphrase import opened_input
 from strongroom.errors import EmptyPassphraseError, PassphraseInputError, UsageError
+from strongroom.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
