@@ -7,7 +7,6 @@ durable, the target is no LUKS volume at all.
 """
 
 import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -53,6 +52,7 @@ from strongroom.luks2.limits import (
 )
 from strongroom.tee.provider import Tee
 from strongroom.units import MIB, ByteOffset
+from strongroom.uuids import new_uuid
 from strongroom.values import dataclass
 
 SEGMENT_CIPHER: Final = "aes-xts-plain64"
@@ -92,7 +92,7 @@ def create(
     with_passphrase(request.factors)
     _check_room(request, disk)
     volume_key = Secret.random(request.key_bits // 8)
-    volume_uuid = str(uuid.uuid4())
+    volume_uuid = new_uuid()
     header_key = volume_header_key(volume_key, volume_uuid)
     try:
         blank = _blank_header(request, disk, volume_uuid, volume_key)

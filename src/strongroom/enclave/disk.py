@@ -32,7 +32,7 @@ class Disk:
 
     def __init__(self, image_fd: int, header_fd: int | None, *, read_only: bool = False) -> None:
         self.read_only = read_only
-        self._private_copy = bytearray()
+        self._private_copy = b""
         self.image_fd = os.dup(image_fd)
         self._header_fd = self.image_fd if header_fd is None else os.dup(header_fd)
 
@@ -79,11 +79,11 @@ class Disk:
         missing = offset + size - present
         if missing > 0:
             self._private_copy += read_at(self._header_fd, ByteOffset(present), ByteCount(missing))
-        return bytes(memoryview(self._private_copy)[offset : offset + size])
+        return self._private_copy[offset : offset + size]
 
     def forget_header(self) -> None:
         """Release the private copy: nothing asks for the header any more."""
-        self._private_copy = bytearray()
+        self._private_copy = b""
 
     def ensure_as_read(self) -> None:
         """Compare the disk's header with the private copy, which alone is used.
@@ -95,7 +95,7 @@ class Disk:
             KeyslotStateError: They differ, or the private copy was released.
             DiskError: Reading failed.
         """
-        known = bytes(self._private_copy[:HEADER_COPY_BYTES])
+        known = self._private_copy[:HEADER_COPY_BYTES]
         if not known or read_at(self._header_fd, ByteOffset(0), ByteCount(len(known))) != known:
             raise KeyslotStateError(
                 "the header on the disk has changed since it was read",
@@ -119,7 +119,9 @@ class Disk:
 
     def _note_write(self, step: WriteAt) -> None:
         known = step.data[: max(0, len(self._private_copy) - step.offset)]
-        self._private_copy[step.offset : step.offset + len(known)] = known
+        before = self._private_copy[: step.offset]
+        after = self._private_copy[step.offset + len(known) :]
+        self._private_copy = before + known + after
 
     def close(self) -> None:
         """Release both descriptors."""
@@ -134,14 +136,17 @@ def read_at(descriptor: int, offset: ByteOffset, size: ByteCount) -> bytes:
     Raises:
         DiskError: Reading failed.
     """
-    read = bytearray()
-    while len(read) < size:
+    parts: list[bytes] = []
+    missing: int = size
+    while missing:
         with _reporting("read"):
-            part = os.pread(descriptor, min(_CHUNK_BYTES, size - len(read)), offset + len(read))
+            part = os.pread(descriptor, missing, offset + size - missing)
         if not part:
             break
-        read += part
-    return bytes(read)
+        parts.append(part)
+        missing -= len(part)
+    # One part, the usual case, is not copied.
+    return b"".join(parts)
 
 
 def write_at(descriptor: int, offset: ByteOffset, data: bytes) -> None:

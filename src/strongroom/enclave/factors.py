@@ -10,7 +10,6 @@ Spec: ``spec/unlock.md``, "Key schedule".
 """
 
 import hashlib
-import uuid
 from collections.abc import Mapping
 from typing import Final, Literal
 
@@ -18,6 +17,7 @@ from strongroom import _core
 from strongroom._core import Secret
 from strongroom.errors import BoundaryError, FormatError
 from strongroom.luks2 import canonical_json
+from strongroom.uuids import uuid_bytes
 from strongroom.values import dataclass
 
 Factor = Literal["enclave", "passphrase", "tpm"]
@@ -41,7 +41,7 @@ class Place:
 
     def encoded(self) -> bytes:
         """Return 20 bytes: the UUID in binary, and the keyslot's number, big-endian."""
-        return uuid.UUID(self.volume_uuid).bytes + self.keyslot.to_bytes(4, "big")
+        return uuid_bytes(self.volume_uuid) + self.keyslot.to_bytes(4, "big")
 
 
 def in_order(names: tuple[str, ...]) -> tuple[Factor, ...]:

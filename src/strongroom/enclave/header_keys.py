@@ -10,11 +10,11 @@ The mark depends on the volume key alone: a UUID that somebody changed does not 
 Spec: ``spec/unlock.md``, "Header authentication".
 """
 
-import uuid
 from typing import Final
 
 from strongroom import _core
 from strongroom._core import Secret
+from strongroom.uuids import uuid_bytes
 
 _ENCLAVE_KEY: Final = b"strongroom/1 header key of the enclave\0"
 _VOLUME_KEY: Final = b"strongroom/1 header key\0"
@@ -60,5 +60,5 @@ def authentication_mark(volume_key: Secret) -> bytes:
 
 
 def _derive(key: Secret, label: bytes, volume_uuid: str) -> Secret:
-    info = label + uuid.UUID(volume_uuid).bytes
+    info = label + uuid_bytes(volume_uuid)
     return _core.hkdf_sha256([key], salt=b"", info=info, length_bytes=_KEY_BYTES)

@@ -23,15 +23,14 @@ Spec: LUKS2 on-disk format 1.1, 2.1.
 """
 
 import hashlib
-import re
 import struct
 from enum import Enum
 from typing import Final
-from uuid import UUID
 
 from strongroom.errors import FormatError, Luks1Error, TruncatedError, UnsupportedCipherError
 from strongroom.luks2._text import printable, shown
 from strongroom.luks2.limits import BINARY_HEADER_BYTES, HASHES, HEADER_SIZES
+from strongroom.uuids import is_uuid, uuid_bytes
 from strongroom.values import dataclass
 
 _LAYOUT: Final = struct.Struct(">6sHQQ48s32s64s40s48sQ184x64s")
@@ -39,7 +38,6 @@ _CHECKSUM: Final = slice(448, 512)
 _CHECKSUM_BYTES: Final = 64
 _VERSION: Final = 2
 _LUKS1: Final = b"LUKS\xba\xbe\x00\x01"
-_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 WRITTEN_CHECKSUM: Final = "sha256"
@@ -134,11 +132,6 @@ def is_luks1(private_copy: bytes) -> bool:
     return private_copy.startswith(_LUKS1)
 
 
-def valid_uuid(text: str) -> bool:
-    """Tell whether this is the text form of a UUID."""
-    return _UUID.fullmatch(text) is not None
-
-
 def read_copy(private_copy: bytes, offset: int, copy: HeaderCopy) -> RawCopy:
     """Read one copy and check everything but its JSON.
 
@@ -166,7 +159,7 @@ def read_copy(private_copy: bytes, offset: int, copy: HeaderCopy) -> RawCopy:
     checksum: bytes = fields[-1]
     if _digest(binary.checksum_alg, whole) != checksum[: HASHES[binary.checksum_alg]]:
         raise FormatError(f"the {copy.title} header has a wrong checksum")
-    if not valid_uuid(binary.uuid):
+    if not is_uuid(binary.uuid):
         raise FormatError(f"the {copy.title} header has no valid UUID")
     return RawCopy(copy, binary, whole[BINARY_HEADER_BYTES:])
 
@@ -178,7 +171,7 @@ def copy_salt(volume_uuid: str, copy: HeaderCopy) -> bytes:
     hidden in it.
     """
     label = f"strongroom/1 {copy.title} salt\0".encode("ascii")
-    return hashlib.sha512(label + UUID(volume_uuid).bytes).digest()
+    return hashlib.sha512(label + uuid_bytes(volume_uuid)).digest()
 
 
 def build_copy(binary: BinaryHeader, json_text: bytes, copy: HeaderCopy) -> bytes:

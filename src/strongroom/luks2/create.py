@@ -5,7 +5,7 @@ from typing import Final
 
 from strongroom.errors import BoundsError, FormatError, LimitError, UnsupportedCipherError
 from strongroom.luks2._json import JsonValue, dump_json, encode_base64
-from strongroom.luks2.binary import BinaryHeader, valid_uuid
+from strongroom.luks2.binary import BinaryHeader
 from strongroom.luks2.limits import (
     AREA_GRID_BYTES,
     CIPHER_KEY_BYTES,
@@ -18,6 +18,7 @@ from strongroom.luks2.limits import (
 from strongroom.luks2.metadata import parse_json_area
 from strongroom.luks2.model import Digest, Header
 from strongroom.units import ByteCount, ByteOffset
+from strongroom.uuids import is_uuid
 
 _SALT_BYTES: Final = 64
 _LABEL_BYTES: Final = 47
@@ -71,7 +72,7 @@ def new_header(  # noqa: PLR0913 -- every value of a new volume, each by its nam
     keyslots_size = min(data_offset_bytes - 2 * header_size_bytes, MAX_KEYSLOTS_BYTES)
     if keyslots_size < 0:
         raise BoundsError("the header does not fit before the data")
-    if not valid_uuid(uuid) or len(salt) != _SALT_BYTES or len(secondary_salt) != _SALT_BYTES:
+    if not is_uuid(uuid) or len(salt) != _SALT_BYTES or len(secondary_salt) != _SALT_BYTES:
         raise FormatError("the UUID or a salt has the wrong form")
     binary = BinaryHeader(
         uuid=uuid,

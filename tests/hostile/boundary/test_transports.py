@@ -157,7 +157,10 @@ def test_a_host_that_leaves_ends_the_enclave(transport: object) -> None:
 )
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-I", "-m", "strongroom.enclave", "--boundary", address],
+        [
+            *(sys.executable, "-I", "-m", "strongroom.enclave", "--boundary", address),
+            *("--tee", "process", "--state", "/nowhere"),
+        ],
         check=False,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.unit
 
 SCRIPT: Final = Path(__file__).parents[3] / "scripts/gramine_manifest.py"
 RUNNING: Final = """
-import json, strongroom.enclave.session, strongroom.enclave.__main__
+import json, strongroom.enclave.__main__, strongroom.enclave.running
 from strongroom import tee
 import strongroom.tee.gramine
 from strongroom.tee.process.measure import measured_files

@@ -69,7 +69,8 @@ def measured_files() -> dict[str, Path]:
         TeeError: The memory map cannot be read, or has code of a file that is gone.
     """
     modules = (file for _, file in _loaded() if file is not None)
-    return {_name(path): path for path in (*modules, *_mapped_executable())}
+    package = Path(os.path.realpath(strongroom.__file__)).parent
+    return {_name(path, package): path for path in (*modules, *_mapped_executable())}
 
 
 def launch_options() -> dict[str, object]:
@@ -95,11 +96,10 @@ def _loaded() -> Iterator[tuple[str, Path | None]]:
             yield name, None if file is None else Path(file)
 
 
-def _name(path: Path) -> str:
-    package = Path(os.path.realpath(strongroom.__file__)).parent
-    real = Path(os.path.realpath(path))
-    if real.is_relative_to(package):
-        return f"{package.name}/{real.relative_to(package).as_posix()}"
+def _name(path: Path, package: Path) -> str:
+    real = os.path.realpath(path)
+    if real.startswith(f"{package}/"):
+        return real.removeprefix(f"{package.parent}/")
     return str(path)
 
 

@@ -2,13 +2,13 @@
 """What stands for the hardware: the machine's root secret, its boot, who watches."""
 
 import sys
-import uuid
 from pathlib import Path
 from typing import Final
 
 from strongroom._core import Secret, hkdf_sha256
 from strongroom.errors import TeeError
 from strongroom.tee.process.store import ROOT, Store
+from strongroom.uuids import uuid_bytes
 
 REPORT_KEY_BYTES: Final = 32
 
@@ -48,7 +48,7 @@ def boot_id() -> bytes:
         TeeError: The kernel does not tell.
     """
     try:
-        return uuid.UUID(_BOOT_ID.read_text().strip()).bytes
+        return uuid_bytes(_BOOT_ID.read_text().strip())
     except (OSError, ValueError) as err:
         raise TeeError(f"cannot read {_BOOT_ID}", hint="mount /proc") from err
 

@@ -14,7 +14,6 @@
 import contextlib
 import fcntl
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,7 +144,7 @@ class Store:
             PlatformError: It could not be written, or there is no room.
             TeeError: The file system refuses to make files here.
         """
-        draft = f".{name}.{secrets.token_hex(8)}"
+        draft = f".{name}.{os.urandom(8).hex()}"
         try:
             fd = os.open(draft, _MAKE, 0o600, dir_fd=self._fd)
             try:
