@@ -8,11 +8,11 @@ import subprocess
 import sys
 from typing import Final, Self
 
-from strongroom import errors, values
+from strongroom import errors
 from strongroom.errors import EnclaveGoneError, StrongroomError
 from strongroom.host import runtime
 from strongroom.host.contracts import OpenRequest
-from strongroom.host.daemon import BackgroundOptions
+from strongroom.host.request import encode_request
 from strongroom.host.runtime import VolumeDirectory
 from strongroom.host.starting.process import translating_start
 
@@ -29,21 +29,11 @@ class Background:
     def __init__(self, request: OpenRequest) -> None:
         self.directory = VolumeDirectory(request.name)
         self._leash, theirs = socket.socketpair()
-        options = BackgroundOptions(
-            image=str(request.image.path.absolute()),
-            header=None if request.image.header is None else str(request.image.header.absolute()),
-            name=request.name,
-            attach=request.attach,
-            read_only=request.read_only,
-            discard=request.discard,
-            tee=request.tee,
-            transport=request.transport,
-        )
         with theirs, translating_start():
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-I", "-m", "strongroom.host.daemon"),
-                    *(str(theirs.fileno()), json.dumps(values.asdict(options))),
+                    *(str(theirs.fileno()), encode_request(request)),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -55,11 +45,6 @@ class Background:
         self._kept = False
 
     def __enter__(self) -> Self:
-        try:
-            self._await_ready()
-        except BaseException:
-            self.__exit__()
-            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -81,7 +66,12 @@ class Background:
         """Let the process live on: the volume is open."""
         self._kept = True
 
-    def _await_ready(self) -> None:
+    def await_ready(self) -> None:
+        """Wait until the process takes the key.
+
+        Raises:
+            StrongroomError: What it failed with.
+        """
         self._leash.settimeout(_START_SECONDS)
         with self._leash.makefile("rb") as stream, contextlib.suppress(TimeoutError):
             line = stream.readline(64 * 1024)

@@ -11,17 +11,20 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from strongroom.boundary import calls
 from strongroom.errors import StrongroomError
 from strongroom.host import target
-from strongroom.host.contracts import ImageReference, OpenRequest, TeeName, Transport
+from strongroom.host.contracts import OpenRequest
 from strongroom.host.launch import launch
+from strongroom.host.listening import listening_at, log
+from strongroom.host.request import decode_request
 from strongroom.host.runtime import Claim, VolumeDirectory, claim
-from strongroom.host.service import Service, listening_at, log
 from strongroom.host.starting import StartDisk
-from strongroom.values import dataclass
+
+if TYPE_CHECKING:
+    from strongroom.host.service import Service
 
 
 class _ProgressRelay:
@@ -72,12 +75,15 @@ def serve(
             service.abandon()
 
 
-def _start(request: OpenRequest, owned: Claim, image_fd: int, header_fd: int | None) -> Service:
+def _start(request: OpenRequest, owned: Claim, image_fd: int, header_fd: int | None) -> "Service":
     relay = _ProgressRelay()
     disk = StartDisk(request.image, read_only=request.read_only)
     with owned.directory.log.open("ab", buffering=0) as log:
         enclave = launch(relay, log, tee=request.tee, transport=request.transport, disk=disk)
     try:
+        # While the enclave starts, what this process needs once it has.
+        from strongroom.host.service import Service  # noqa: PLC0415 - see above
+
         lock = functools.partial(
             target.HeaderLock,
             image_fd if header_fd is None else header_fd,
@@ -101,37 +107,12 @@ def _open_header(request: OpenRequest, stack: contextlib.ExitStack) -> int | Non
     return header_fd
 
 
-@dataclass(frozen=True, slots=True)
-class BackgroundOptions:
-    """What ``open`` passes to the process that it leaves behind; no secret is among it."""
-
-    image: str
-    header: str | None
-    name: str
-    attach: str
-    read_only: bool
-    discard: bool
-    tee: TeeName
-    transport: Transport
-
-
 def main() -> int:
     """Run as ``python -I -m strongroom.host.daemon LEASH_FD JSON``, started by ``open``.
 
     One JSON line goes to the leash: ``{}`` when ready for the key, else the error.
     """
-    leash_fd, options = int(sys.argv[1]), BackgroundOptions(**json.loads(sys.argv[2]))
-    request = OpenRequest(
-        image=ImageReference(
-            Path(options.image), None if options.header is None else Path(options.header)
-        ),
-        name=options.name,
-        attach=options.attach,  # type: ignore[arg-type]  # checked by the command line
-        read_only=options.read_only,
-        discard=options.discard,
-        tee=options.tee,
-        transport=options.transport,
-    )
+    leash_fd, request = int(sys.argv[1]), decode_request(sys.argv[2])
     try:
         serve(request, lambda _: _tell(leash_fd, {}), leash_fd)
     except StrongroomError as err:

@@ -14,7 +14,7 @@ from typing import IO, Final, Protocol, Self, TypeVar
 from strongroom.boundary.calls import OCALLS, Call, Done, ReportProgress, Serve, Shutdown
 from strongroom.boundary.channel import Caller, Received, registry_of
 from strongroom.errors import BoundaryError, UsageError
-from strongroom.host.attach import io_flusher
+from strongroom.host.attach._libc import io_flusher
 from strongroom.host.contracts import Reporter, TeeName, Transport
 from strongroom.host.starting import StartDisk, process
 from strongroom.host.transport import Connected, link

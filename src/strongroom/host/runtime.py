@@ -15,7 +15,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from typing import Final, Self, TypeAlias
 
 from strongroom.errors import AlreadyOpenError, NoPermissionError, UsageError
 from strongroom.host import attach
-from strongroom.host.attach import JsonScalar
+from strongroom.host.attach.record import JsonScalar
 from strongroom.values import dataclass
 
 Record: TypeAlias = dict[str, JsonScalar]
@@ -126,7 +125,7 @@ class Claim:
 
     def release(self) -> None:
         """Remove the directory and let go of the name."""
-        shutil.rmtree(self.directory.path, ignore_errors=True)
+        _remove(self.directory)
         self.directory.lock.unlink(missing_ok=True)
         os.close(self._lock_fd)
 
@@ -265,8 +264,14 @@ def _clean(directory: VolumeDirectory) -> list[str]:
         removed.append(f"enclave process {pid}")
     removed += attach.clean_stale(record)
     removed += _clean_orphans(directory)
-    shutil.rmtree(directory.path, ignore_errors=True)
+    _remove(directory)
     return removed
+
+
+def _remove(directory: VolumeDirectory) -> None:
+    import shutil  # noqa: PLC0415 - it loads three libraries for archives, and most never ask
+
+    shutil.rmtree(directory.path, ignore_errors=True)
 
 
 def _clean_orphans(dead: VolumeDirectory) -> list[str]:

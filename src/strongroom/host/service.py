@@ -13,10 +13,8 @@ import select
 import selectors
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Final
 
 from strongroom import values
@@ -32,16 +30,18 @@ from strongroom.errors import (
     NotOpenError,
     StrongroomError,
 )
-from strongroom.host import attach, control_calls
+from strongroom.host import control_calls
+from strongroom.host.attach import attaching, detaching, stale
+from strongroom.host.attach._libc import io_flusher
 from strongroom.host.contracts import OpenRequest, OpenResult, StatusResult
 from strongroom.host.launch import EnclaveProcess
+from strongroom.host.listening import listening_at, log
 from strongroom.host.rates import RateMeter
 from strongroom.host.results import OpenVolume, open_result, status_result
 from strongroom.host.runtime import Claim, start_time
 
 _CLIENT_SECONDS: Final = 30.0
 _TICK_SECONDS: Final = 5.0
-_BACKLOG: Final = 64
 
 
 class Service:
@@ -156,8 +156,8 @@ class Service:
         try:
             with listening_at(self._directory.nbd_socket) as listener:
                 self._enclave.serve(listener, self._name)
-            with attach.io_flusher():
-                attached = attach.attach(
+            with io_flusher():
+                attached = attaching.attach(
                     request.attach,
                     name=self._name,
                     socket=self._directory.nbd_socket,
@@ -176,7 +176,7 @@ class Service:
 
     def _close(self, *, force: bool) -> None:
         if self._volume.attached is not None:
-            attach.detach(self._volume.attached, force=force)
+            detaching.detach(self._volume.attached, force=force)
             self._volume = values.replace(self._volume, attached=None)
         self._ended = True
         self._enclave.shut_down()
@@ -209,7 +209,7 @@ class Service:
     def abandon(self) -> None:
         """Remove what can be removed after a failure. Never raises."""
         if self._volume.attached is not None:
-            attach.clean_stale(self._volume.attached.record)
+            stale.clean_stale(self._volume.attached.record)
         self._enclave.end()
 
     def relay_progress(self, stage: str, done: int, total: int) -> None:
@@ -248,15 +248,6 @@ class Service:
 
 
 @contextlib.contextmanager
-def listening_at(path: Path) -> Iterator[socket.socket]:
-    """Listen on a UNIX socket that only its owner can reach, for the length of a block."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(path))
-        listener.listen(_BACKLOG)
-        yield listener
-
-
-@contextlib.contextmanager
 def _signals_as_events() -> Iterator[int]:
     """Turn SIGTERM, SIGINT and SIGHUP into bytes on a descriptor."""
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -277,9 +268,3 @@ def _signals_as_events() -> Iterator[int]:
 
 def _json(result: OpenResult | StatusResult) -> control_calls.JsonText:
     return control_calls.JsonText(json.dumps(values.asdict(result)))
-
-
-def log(text: str) -> None:
-    """Write a line to the volume's log, which is standard error."""
-    sys.stderr.write(f"strongroom host: {text}\n")
-    sys.stderr.flush()

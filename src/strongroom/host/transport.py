@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import hmac
 import os
-import secrets
 import selectors
 import socket
 import subprocess
@@ -138,7 +137,7 @@ class TcpLink:
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
         self.address = f"tcp:{self._listener.getsockname()[1]}"
-        self._token = secrets.token_bytes(TOKEN_BYTES)
+        self._token = os.urandom(TOKEN_BYTES)
         self.stdin, writer = os.pipe()
         os.write(writer, self._token)
         os.close(writer)

@@ -11,7 +11,7 @@ from strongroom._core import HpkeReceiver, Secret
 from strongroom.boundary import calls
 from strongroom.boundary.sealed import report_data
 from strongroom.errors import IdentityError, ReportError
-from strongroom.host import control, control_calls, known_enclaves, volumes
+from strongroom.host import control, control_calls, known_enclaves, unlocking
 from strongroom.host.contracts import Unlocking
 from strongroom.host.known_enclaves import KnownEnclave
 from strongroom.host.silence import Silent
@@ -126,7 +126,7 @@ def test_a_host_that_does_not_say_which_volume_gets_nothing(
     )
     monkeypatch.setattr(control, "ask", lambda *_: said)
     with pytest.raises(error, match=words):
-        volumes.set_key("name", NobodyIsAsked(), Unlocking(), Silent())
+        unlocking.set_key("name", NobodyIsAsked(), Unlocking(), Silent())
 
 
 def test_a_host_that_names_another_volume_at_the_second_attempt_gets_nothing(
@@ -138,7 +138,7 @@ def test_a_host_that_names_another_volume_at_the_second_attempt_gets_nothing(
         recipient(running()), other, "process", "absent", None, acceptable=()
     )
     with pytest.raises(ReportError, match="which volume"):
-        volumes._trust_in(waiting, Unlocking(), Silent(), before=trust)
+        unlocking._trust_in(waiting, Unlocking(), Silent(), before=trust)
     monkeypatch.setattr(control, "ask", lambda *_: waiting)
     with pytest.raises(AssertionError, match="Passphrase for name"):
-        volumes.set_key("name", NobodyIsAsked(), Unlocking(), Silent())
+        unlocking.set_key("name", NobodyIsAsked(), Unlocking(), Silent())

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a device says whose it is, and what is written down for cleaning up after a dead host."""
 
-import hashlib
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -37,7 +35,7 @@ class Tag:
 
 def new_tag(runtime: Path, name: str) -> Tag:
     """Make a fresh tag for a volume whose runtime directory is ``runtime``."""
-    return Tag(root_digest(runtime.parent), secrets.token_hex(4), name[:_NAME_LIMIT])
+    return Tag(root_digest(runtime.parent), os.urandom(4).hex(), name[:_NAME_LIMIT])
 
 
 def is_name_of(volume: str, tag_name: str) -> bool:
@@ -55,6 +53,8 @@ def parse_tag(text: str) -> Tag | None:
 
 def root_digest(runtime_root: Path) -> str:
     """Return the short name of a runtime root in tags."""
+    import hashlib  # noqa: PLC0415 - it loads OpenSSL, and few processes ask
+
     path = os.fsencode(runtime_root.resolve())
     return hashlib.sha256(path).hexdigest()[:8]
 

@@ -12,13 +12,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from strongroom import _core
 from strongroom.errors import EnclaveGoneError, PlatformError
 from strongroom.host.starting.disk import StartDisk
 from strongroom.host.state import state_directory
-from strongroom.host.transport import Link
+
+if TYPE_CHECKING:
+    from strongroom.host.transport import Link
 
 _START_SECONDS: Final = 30.0
 ENVIRONMENT: Final = {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "MALLOC_ARENA_MAX": "1"}
@@ -26,7 +28,7 @@ ENVIRONMENT: Final = {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "MALLOC_ARENA_
 
 
 def start(
-    link: Link,
+    link: "Link",
     log: IO[bytes] | int,
     *,
     python: Path | None,

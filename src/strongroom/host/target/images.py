@@ -3,7 +3,6 @@
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -96,7 +95,7 @@ def _open_unnamed(path: Path, directory: int) -> tuple[int, str]:
     except OSError as err:
         if err.errno not in {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}:
             raise
-    temporary = f".{path.name[:200]}.{secrets.token_hex(4)}"
+    temporary = f".{path.name[:200]}.{os.urandom(4).hex()}"
     created = os.open(temporary, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory)
     return created, temporary
 

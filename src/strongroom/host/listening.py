@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sockets of a volume, and the log that says why there are none."""
+
+import contextlib
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+_BACKLOG: Final = 64
+
+
+@contextlib.contextmanager
+def listening_at(path: Path) -> Iterator[socket.socket]:
+    """Listen on a UNIX socket that only its owner can reach, for the length of a block."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen(_BACKLOG)
+        yield listener
+
+
+def log(text: str) -> None:
+    """Write a line to the volume's log, which is standard error."""
+    sys.stderr.write(f"strongroom host: {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``open``: a host process and an enclave in the background, and the passphrase for them."""
+
+from strongroom.host import runtime
+from strongroom.host.background import Background
+from strongroom.host.contracts import (
+    OpenRequest,
+    OpenResult,
+    PassphraseSource,
+    Reporter,
+    Unlocking,
+)
+
+
+def open_volume(
+    request: OpenRequest,
+    passphrase: PassphraseSource,
+    report: Reporter,
+    *,
+    accept_header_change: bool = False,
+) -> OpenResult:
+    """Start a host process and an enclave in the background, and give it the passphrase.
+
+    Returns when the device is ready. Whatever fails, nothing is left running.
+
+    Raises:
+        StrongroomError: The header, the passphrase or the device was refused.
+    """
+    runtime.check_name(request.name)
+    for removed in runtime.sweep():
+        report.notice(f"cleaned up after a crash: {removed}")
+    with Background(request) as background:
+        # While that starts, what the passphrase needs.
+        from strongroom.host import unlocking  # noqa: PLC0415 - see above
+
+        background.await_ready()
+        how = Unlocking(request.tee, accept_header_change)
+        result = unlocking.set_key_in(background.directory, passphrase, how, report)
+        background.keep()
+    for notice in result.notices:
+        report.notice(notice)
+    return result
