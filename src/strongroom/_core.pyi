@@ -500,7 +500,7 @@ def adopt_orphans() -> None:
     """Make this process the reaper of its orphaned descendants, so that it can wait for them."""
 
 def cipher_backend() -> str:
-    """Name the AES implementation in use: ``vaes-avx512``, ``aes-ni`` or ``portable``."""
+    """Name the AES in use: ``vaes-avx512``, ``vaes-avx2``, ``aes-ni`` or ``portable``."""
 
 def selftest() -> list[tuple[str, bool]]:
     """Run the known-answer tests of the core; each is a name and whether it passed."""

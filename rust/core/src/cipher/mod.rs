@@ -253,7 +253,7 @@ impl Scratch {
     fn on_fitting_stack<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> R {
         match self.backend {
             Backend::Portable => on_secret_stack(|| work(self)),
-            Backend::VaesAvx512 | Backend::AesNi => work(self),
+            Backend::VaesAvx512 | Backend::VaesAvx2 | Backend::AesNi => work(self),
         }
     }
 
@@ -292,7 +292,7 @@ const BATCH_SECTORS: usize = 96;
 const SECRET_BYTES: usize = 2 * SCHEDULE_BYTES + BATCH_SECTORS * BLOCK_BYTES;
 const _: () = assert!(SECRET_BYTES == 4096);
 
-/// The name of the backend that [`Scratch::new`] picks: `vaes-avx512`, `aes-ni` or `portable`.
+/// The name of the backend that [`Scratch::new`] picks: `vaes-avx512`, `vaes-avx2`, `aes-ni` or `portable`.
 #[must_use]
 pub fn cipher_backend() -> &'static str {
     Backend::best().name()

@@ -99,6 +99,51 @@ fn many_runs_in_one_call_are_as_many_calls() {
     }
 }
 
+/// Runs of any length at any address, on every backend, are as the portable one does sectors.
+#[test]
+fn random_run_lists_are_sector_by_sector() {
+    let mut portable = Scratch::with_backend(Backend::Portable).unwrap();
+    let mut random = noise(2000, 55).into_iter().map(usize::from);
+    for case in 0..12 {
+        let cipher = cipher(CipherKind::XtsPlain64, [32, 64][case % 2]);
+        let size = sizes()[case % 4];
+        let lengths: Vec<_> = (0..=case)
+            .map(|_| random.next().unwrap() % 40 * size.bytes())
+            .collect();
+        let gaps: Vec<_> = (0..=case).map(|_| random.next().unwrap() % 99).collect();
+        let total: usize = lengths.iter().chain(&gaps).sum();
+        let original = noise(total, case as u64);
+        let mut expected = original.clone();
+        let mut at = 0;
+        for (number, (length, gap)) in lengths.iter().zip(&gaps).enumerate() {
+            let run = &mut expected[at + gap..][..*length];
+            for (index, sector) in run.chunks_exact_mut(size.bytes()).enumerate() {
+                let first = number as u64 * 5000 + index as u64 * size.iv_step();
+                let mut run = one_run(sector, first);
+                cipher.encrypt(&mut portable, &mut run, size).unwrap();
+            }
+            at += gap + length;
+        }
+        for scratch in &mut scratches() {
+            let mut data = original.clone();
+            let mut rest = data.as_mut_slice();
+            let mut runs = Vec::new();
+            for (first_sector_512, (length, gap)) in
+                (0..).step_by(5000).zip(lengths.iter().zip(&gaps))
+            {
+                let (run, behind) = rest.split_at_mut(gap + length);
+                runs.push(Run {
+                    data: &mut run[*gap..],
+                    first_sector_512,
+                });
+                rest = behind;
+            }
+            cipher.encrypt(scratch, &mut runs, size).unwrap();
+            assert!(data == expected, "{scratch:?} {size:?} {lengths:?}");
+        }
+    }
+}
+
 #[test]
 fn scratch_is_clean_after_every_call() {
     for scratch in &mut scratches() {

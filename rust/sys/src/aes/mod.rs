@@ -25,8 +25,8 @@ use portable::PortableKey;
 /// Bytes of memory that one [`Schedule`] needs.
 ///
 /// ```text
-/// 0     round keys, each repeated to fill 64 bytes, so that one serves any vector width
-/// 960   work area: the packed round keys during expansion, then whitening values (AES-NI)
+/// 0     round keys, 64 bytes apart, each repeated to fill a register of the backend's width
+/// 960   work area: the packed round keys during expansion, then tweaks (AES-NI)
 /// 1216  unused
 /// ```
 pub const SCHEDULE_BYTES: usize = 1280;
@@ -45,6 +45,8 @@ pub const XTS_UNIT_BYTES: usize = 512;
 pub enum Backend {
     /// 32 blocks in flight in 512-bit registers.
     VaesAvx512,
+    /// 16 blocks in flight in 256-bit registers.
+    VaesAvx2,
     /// 8 blocks in flight in 128-bit registers.
     AesNi,
     /// The `aes` crate; round keys may be seen in registers and on the stack.
@@ -53,7 +55,12 @@ pub enum Backend {
 
 impl Backend {
     /// Every backend, the best first.
-    pub const ALL: [Self; 3] = [Self::VaesAvx512, Self::AesNi, Self::Portable];
+    pub const ALL: [Self; 4] = [
+        Self::VaesAvx512,
+        Self::VaesAvx2,
+        Self::AesNi,
+        Self::Portable,
+    ];
 
     /// The best backend of this CPU. Detected once.
     #[must_use]
@@ -74,9 +81,11 @@ impl Backend {
             #[cfg(target_arch = "x86_64")]
             Self::VaesAvx512 => x86::has_vaes_avx512(),
             #[cfg(target_arch = "x86_64")]
+            Self::VaesAvx2 => x86::has_vaes_avx2(),
+            #[cfg(target_arch = "x86_64")]
             Self::AesNi => x86::has_aes_ni(),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::VaesAvx512 | Self::AesNi => false,
+            Self::VaesAvx512 | Self::VaesAvx2 | Self::AesNi => false,
             Self::Portable => true,
         }
     }
@@ -86,6 +95,7 @@ impl Backend {
     pub fn name(self) -> &'static str {
         match self {
             Self::VaesAvx512 => "vaes-avx512",
+            Self::VaesAvx2 => "vaes-avx2",
             Self::AesNi => "aes-ni",
             Self::Portable => "portable",
         }
@@ -158,7 +168,7 @@ impl<'a> Schedule<'a> {
             .ok_or(Misuse("the memory for an AES schedule is too small"))?;
         let engine = match backend {
             #[cfg(target_arch = "x86_64")]
-            Backend::VaesAvx512 | Backend::AesNi => {
+            Backend::VaesAvx512 | Backend::VaesAvx2 | Backend::AesNi => {
                 Engine::X86(x86::Kernels::expand(backend, direction, key, memory))
             }
             _ => Engine::Portable(PortableKey::expand(direction, key, memory)),

@@ -6,11 +6,15 @@
 
 mod aes_ni;
 mod expand;
+mod vaes_avx2;
 mod vaes_avx512;
 
 use std::arch::asm;
 
 use super::{BLOCK_BYTES, Backend, Direction, XTS_UNIT_BYTES};
+
+/// `expand(key, memory, words, last)`: from a key of `words` words.
+type Expand = unsafe extern "sysv64" fn(*const u8, *mut u8, usize, usize);
 
 /// `ecb(data, blocks, keys, last)`: `last` is the distance of the last round key in bytes.
 type Ecb = unsafe extern "sysv64" fn(*mut u8, usize, *const u8, usize);
@@ -20,6 +24,52 @@ type Xts = unsafe extern "sysv64" fn(*mut u8, *const u8, usize, usize, *mut u8, 
 
 /// Distance of neighbouring round keys in a schedule, in bytes.
 const ROUND_KEY_STRIDE: usize = 64;
+
+/// The kernels of a backend for one direction.
+struct KernelSet {
+    expand: Expand,
+    ecb: Ecb,
+    xts: Xts,
+}
+
+impl KernelSet {
+    fn of(backend: Backend, direction: Direction) -> Self {
+        use Direction::{Decrypt, Encrypt};
+        let (expand, ecb, xts): (Expand, Ecb, Xts) = match (backend, direction) {
+            (Backend::VaesAvx512, Encrypt) => (
+                expand::encrypt_512,
+                vaes_avx512::ecb_encrypt,
+                vaes_avx512::xts_encrypt,
+            ),
+            (Backend::VaesAvx512, Decrypt) => (
+                expand::decrypt_512,
+                vaes_avx512::ecb_decrypt,
+                vaes_avx512::xts_decrypt,
+            ),
+            (Backend::VaesAvx2, Encrypt) => (
+                expand::encrypt_256,
+                vaes_avx2::ecb_encrypt,
+                vaes_avx2::xts_encrypt,
+            ),
+            (Backend::VaesAvx2, Decrypt) => (
+                expand::decrypt_256,
+                vaes_avx2::ecb_decrypt,
+                vaes_avx2::xts_decrypt,
+            ),
+            (_, Encrypt) => (
+                expand::encrypt_128,
+                aes_ni::ecb_encrypt,
+                aes_ni::xts_encrypt,
+            ),
+            (_, Decrypt) => (
+                expand::decrypt_128,
+                aes_ni::ecb_decrypt,
+                aes_ni::xts_decrypt,
+            ),
+        };
+        Self { expand, ecb, xts }
+    }
+}
 
 /// The kernels that fit a schedule.
 pub(super) struct Kernels {
@@ -41,26 +91,13 @@ impl Kernels {
         let words = key.len() / 4;
         let last = (words + 6) * ROUND_KEY_STRIDE;
         assert!(matches!(words, 4 | 6 | 8) && memory.len() >= super::SCHEDULE_BYTES);
-        let expand = match direction {
-            Direction::Encrypt => expand::encrypt,
-            Direction::Decrypt => expand::decrypt,
-        };
-        // SAFETY: `key` has `words` words and `memory` room for a schedule, as asserted; both
-        // x86 backends imply the AES instructions, which the caller has checked.
+        let KernelSet { expand, ecb, xts } = KernelSet::of(backend, direction);
+        // SAFETY: `key` has `words` words and `memory` room for a schedule, as asserted; the CPU
+        // has the instructions of the backend, which the caller has checked.
         #[expect(unsafe_code, reason = "calling a kernel")]
         unsafe {
             expand(key.as_ptr(), memory.as_mut_ptr(), words, last);
         }
-        let (ecb, xts): (Ecb, Xts) = match (backend, direction) {
-            (Backend::VaesAvx512, Direction::Encrypt) => {
-                (vaes_avx512::ecb_encrypt, vaes_avx512::xts_encrypt)
-            }
-            (Backend::VaesAvx512, Direction::Decrypt) => {
-                (vaes_avx512::ecb_decrypt, vaes_avx512::xts_decrypt)
-            }
-            (_, Direction::Encrypt) => (aes_ni::ecb_encrypt, aes_ni::xts_encrypt),
-            (_, Direction::Decrypt) => (aes_ni::ecb_decrypt, aes_ni::xts_decrypt),
-        };
         Self { ecb, xts, last }
     }
 
@@ -107,7 +144,14 @@ impl Kernels {
 }
 
 pub(super) fn has_aes_ni() -> bool {
-    is_x86_feature_detected!("aes")
+    is_x86_feature_detected!("aes") && is_x86_feature_detected!("ssse3")
+}
+
+pub(super) fn has_vaes_avx2() -> bool {
+    has_aes_ni()
+        && is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("vaes")
+        && is_x86_feature_detected!("vpclmulqdq")
 }
 
 pub(super) fn has_vaes_avx512() -> bool {
@@ -136,3 +180,6 @@ pub(super) fn copy_key(target: &mut [u8], source: &[u8]) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

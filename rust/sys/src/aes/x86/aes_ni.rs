@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Kernels for 128-bit registers: 8 blocks in flight.
+//!
+//! The tweaks of the next eight blocks are made between the rounds, where they cost the least.
+//!
+//! Only legacy SSE encodings, for CPUs without AVX. They are not slowed down by what ran before:
+//! code with wider registers leaves clean upper halves, the kernels of this module too.
 
 #![expect(unsafe_code, reason = "every function is a kernel in assembly")]
 
@@ -18,12 +23,11 @@ macro_rules! round {
     };
 }
 
-/// All rounds but the whitening for registers `$lanes`, round keys at `$keys`, the last one at
+/// The rounds behind the ninth for registers `$lanes`, round keys at `$keys`, the last one at
 /// `[$keys + $last]`, which tells the key size.
-macro_rules! rounds {
+macro_rules! last_rounds {
     ($op:literal, $lanes:literal, $keys:literal, $last:literal) => {
         concat!(
-            round!($op, $lanes, $keys, "64,128,192,256,320,384,448,512,576"),
             concat!("cmp ", $last, ", 640\n"),
             "je 8f\n",
             round!($op, $lanes, $keys, "640,704"),
@@ -32,6 +36,16 @@ macro_rules! rounds {
             round!($op, $lanes, $keys, "768,832"),
             "8:\n",
             round!(concat!($op, "last"), $lanes, $keys, $last),
+        )
+    };
+}
+
+/// All rounds but the whitening, otherwise as [`last_rounds`].
+macro_rules! rounds {
+    ($op:literal, $lanes:literal, $keys:literal, $last:literal) => {
+        concat!(
+            round!($op, $lanes, $keys, "64,128,192,256,320,384,448,512,576"),
+            last_rounds!($op, $lanes, $keys, $last),
         )
     };
 }
@@ -93,6 +107,20 @@ macro_rules! ecb {
 ecb!(ecb_encrypt, "aesenc");
 ecb!(ecb_decrypt, "aesdec");
 
+/// Puts the tweak in xmm8 down as number `$place` of the next eight, and doubles it.
+macro_rules! put_tweak {
+    ($place:literal) => {
+        concat!(
+            concat!("movdqa [r11 + 16*", $place, "], xmm8\n"),
+            "pshufd xmm9, xmm8, 0x13\n", // the sign bits of both halves, crossed
+            "psrad xmm9, 31\n",
+            "pand xmm9, xmm10\n",
+            "paddq xmm8, xmm8\n",
+            "pxor xmm8, xmm9\n",
+        )
+    };
+}
+
 macro_rules! xts {
     ($name:ident, $op:literal) => {
         /// Transforms sectors in place, given their encrypted tweaks.
@@ -107,43 +135,74 @@ macro_rules! xts {
         ) {
             naked_asm!(
                 r"
-    // rdi = data, rsi = tweaks, rdx = sectors left, rcx = units of 512 bytes in a sector,
-    // r8 = round keys, r9 = distance of the last one, xmm8 = tweak of the next block,
-    // [r8 + 960 + 16*lane] = tweaks in use: there are too few registers for them
+    // rdi = data, rsi = tweak of the next sector, rdx = sectors left, rcx = groups of 8 blocks in
+    // a sector, r8 = round keys, r9 = distance of the last one, rax = groups left in the sector,
+    // xmm8 = tweak of the next group, [r10] = the eight tweaks in use, [r11] = the next eight: both
+    // in the work area, as there are too few registers for them
     mov eax, 0x87
     movd xmm10, eax
     mov eax, 1
     movd xmm9, eax
     pslldq xmm9, 8
     por xmm10, xmm9             // what the carries out of bits 127 and 63 add
-    shl rcx, 2                  // in groups of 8 blocks
-2:
+    shl rcx, 2
+    mov rax, rcx
+    lea r10, [r8 + 960 + 128]
+    lea r11, [r8 + 960]
     movdqu xmm8, [rsi]
     add rsi, 16
+",
+                put_tweak!(0),
+                put_tweak!(1),
+                put_tweak!(2),
+                put_tweak!(3),
+                put_tweak!(4),
+                put_tweak!(5),
+                put_tweak!(6),
+                put_tweak!(7),
+                r"
+    .p2align 5
+2:
+    xchg r10, r11
+    dec rax
+    jnz 3f
     mov rax, rcx
+    dec rdx
+    jz 3f                       // the next tweaks will not be used
+    movdqu xmm8, [rsi]
+    add rsi, 16
 3:
     .irp lane, 0,1,2,3,4,5,6,7
     movdqu xmm\lane, [rdi + 16*\lane]
-    movdqa [r8 + 960 + 16*\lane], xmm8
-    pxor xmm\lane, xmm8
+    pxor xmm\lane, [r10 + 16*\lane]
     pxor xmm\lane, [r8]
-    pshufd xmm9, xmm8, 0x13     // times x: the sign bits of both halves, crossed
-    psrad xmm9, 31
-    pand xmm9, xmm10
-    paddq xmm8, xmm8
-    pxor xmm8, xmm9
     .endr
 ",
-                rounds!($op, "0,1,2,3,4,5,6,7", "r8", "r9"),
+                round!($op, "0,1,2,3,4,5,6,7", "r8", "64"),
+                put_tweak!(0),
+                round!($op, "0,1,2,3,4,5,6,7", "r8", "128"),
+                put_tweak!(1),
+                round!($op, "0,1,2,3,4,5,6,7", "r8", "192"),
+                put_tweak!(2),
+                round!($op, "0,1,2,3,4,5,6,7", "r8", "256"),
+                put_tweak!(3),
+                round!($op, "0,1,2,3,4,5,6,7", "r8", "320"),
+                put_tweak!(4),
+                round!($op, "0,1,2,3,4,5,6,7", "r8", "384"),
+                put_tweak!(5),
+                round!($op, "0,1,2,3,4,5,6,7", "r8", "448"),
+                put_tweak!(6),
+                round!($op, "0,1,2,3,4,5,6,7", "r8", "512"),
+                put_tweak!(7),
+                round!($op, "0,1,2,3,4,5,6,7", "r8", "576"),
+                last_rounds!($op, "0,1,2,3,4,5,6,7", "r8", "r9"),
                 r"
     .irp lane, 0,1,2,3,4,5,6,7
-    pxor xmm\lane, [r8 + 960 + 16*\lane]
+    pxor xmm\lane, [r10 + 16*\lane]
     movdqu [rdi + 16*\lane], xmm\lane
     .endr
     add rdi, 128
-    dec rax
-    jnz 3b
-    dec rdx
+    test rdx, rdx
     jnz 2b
     .irp lane, 0,1,2,3,4,5,6,7,8,9,10
     pxor xmm\lane, xmm\lane

@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Kernels for 512-bit registers: 8 of them, 32 blocks, in flight.
+//! Kernels for 512-bit registers: 32 blocks in flight for single blocks, 16 and their tweaks for XTS.
+//!
+//! The unit of vector AES takes one register a cycle and is the limit. So the other instructions
+//! of XTS stand between the rounds, where they cost nothing: while four registers are transformed,
+//! the tweaks of the next four are made, be they of this sector or of the next one. Short sectors
+//! are as fast as long ones.
 //!
 //! Only EVEX and VEX encodings, and `vzeroall` before returning: legacy SSE instructions after
-//! 512-bit ones are slow while the upper halves are not clean.
+//! 512-bit ones are slow while the upper halves are not clean. zmm16 to zmm31, which it does not
+//! reach, are not used.
 
 #![expect(unsafe_code, reason = "every function is a kernel in assembly")]
 
@@ -21,12 +27,11 @@ macro_rules! round {
     };
 }
 
-/// All rounds but the whitening for registers `$lanes`, round keys at `$keys`, the last one at
+/// The rounds behind the ninth for registers `$lanes`, round keys at `$keys`, the last one at
 /// `[$keys + $last]`, which tells the key size.
-macro_rules! rounds {
+macro_rules! last_rounds {
     ($op:literal, $lanes:literal, $keys:literal, $last:literal) => {
         concat!(
-            round!($op, $lanes, $keys, "64,128,192,256,320,384,448,512,576"),
             concat!("cmp ", $last, ", 640\n"),
             "je 8f\n",
             round!($op, $lanes, $keys, "640,704"),
@@ -35,6 +40,16 @@ macro_rules! rounds {
             round!($op, $lanes, $keys, "768,832"),
             "8:\n",
             round!(concat!($op, "last"), $lanes, $keys, $last),
+        )
+    };
+}
+
+/// All rounds but the whitening, otherwise as [`last_rounds`].
+macro_rules! rounds {
+    ($op:literal, $lanes:literal, $keys:literal, $last:literal) => {
+        concat!(
+            round!($op, $lanes, $keys, "64,128,192,256,320,384,448,512,576"),
+            last_rounds!($op, $lanes, $keys, $last),
         )
     };
 }
@@ -103,14 +118,71 @@ macro_rules! ecb {
 ecb!(ecb_encrypt, "vaesenc");
 ecb!(ecb_decrypt, "vaesdec");
 
-/// zmm`$to` = zmm`$from` times x^(8 * `$bytes`), by way of zmm20 and with the polynomial in zmm28.
-macro_rules! times_bytes {
+/// What is shifted out when zmm`$from` is multiplied by x^(8 * `$bytes`), reduced, in zmm15.
+macro_rules! carry {
+    ($from:literal, $bytes:literal) => {
+        concat!(
+            concat!("vpsrldq zmm15, zmm", $from, ", 16 - ", $bytes, "\n"),
+            "vpclmulqdq zmm15, zmm15, zmm13, 0x10\n",
+        )
+    };
+}
+
+/// zmm`$to` = zmm`$from` times x^(8 * `$bytes`), whose carry is in zmm15.
+macro_rules! shift {
     ($to:literal, $from:literal, $bytes:literal) => {
         concat!(
-            concat!("vpsrldq zmm20, zmm", $from, ", 16 - ", $bytes, "\n"),
-            "vpclmulqdq zmm20, zmm20, zmm28, 0x00\n",
             concat!("vpslldq zmm", $to, ", zmm", $from, ", ", $bytes, "\n"),
-            concat!("vpxorq zmm", $to, ", zmm", $to, ", zmm20\n"),
+            concat!("vpxorq zmm", $to, ", zmm", $to, ", zmm15\n"),
+        )
+    };
+}
+
+/// zmm`$to` and zmm6 = the low and the high part of zmm14 times the powers in zmm`$powers`.
+macro_rules! multiply {
+    ($to:literal, $powers:literal) => {
+        concat!(
+            concat!("vpclmulqdq zmm6, zmm14, zmm", $powers, ", 0x01\n"),
+            concat!("vpclmulqdq zmm", $to, ", zmm14, zmm", $powers, ", 0x00\n"),
+        )
+    };
+}
+
+/// Adds both parts in zmm`$to`, the high one reduced.
+macro_rules! reduce {
+    ($to:literal) => {
+        concat!(
+            "vpclmulqdq zmm7, zmm6, zmm13, 0x11\n",
+            "vpslldq zmm6, zmm6, 8\n",
+            concat!("vpternlogq zmm", $to, ", zmm6, zmm7, 0x96\n"),
+        )
+    };
+}
+
+/// Transforms a register zmm`$lane` at `[rdi + $at]` for each `($lane, $tweak, $at)`, with its
+/// tweak in zmm`$tweak`. The nine `$beside` are instructions that have nothing to do with it.
+macro_rules! transform {
+    ($op:literal, [$(($lane:literal, $tweak:literal, $at:literal)),*],
+     $b1:expr, $b2:expr, $b3:expr, $b4:expr, $b5:expr, $b6:expr, $b7:expr, $b8:expr, $b9:expr) => {
+        concat!(
+            $(concat!(
+                concat!("vmovdqu64 zmm", $lane, ", [rdi + ", $at, "]\n"),
+                concat!("vpternlogq zmm", $lane, ", zmm", $tweak, ", [r8], 0x96\n"),
+            ),)*
+            round!($op, "0,1,2,3", "r8", "64"), $b1,
+            round!($op, "0,1,2,3", "r8", "128"), $b2,
+            round!($op, "0,1,2,3", "r8", "192"), $b3,
+            round!($op, "0,1,2,3", "r8", "256"), $b4,
+            round!($op, "0,1,2,3", "r8", "320"), $b5,
+            round!($op, "0,1,2,3", "r8", "384"), $b6,
+            round!($op, "0,1,2,3", "r8", "448"), $b7,
+            round!($op, "0,1,2,3", "r8", "512"), $b8,
+            round!($op, "0,1,2,3", "r8", "576"), $b9,
+            last_rounds!($op, "0,1,2,3", "r8", "r9"),
+            $(concat!(
+                concat!("vpxorq zmm", $lane, ", zmm", $lane, ", zmm", $tweak, "\n"),
+                concat!("vmovdqu64 [rdi + ", $at, "], zmm", $lane, "\n"),
+            ),)*
         )
     };
 }
@@ -129,78 +201,79 @@ macro_rules! xts {
         ) {
             naked_asm!(
                 r"
-    // rdi = data, rsi = tweaks, rdx = sectors left, rcx = units of 512 bytes in a sector,
-    // r8 = round keys, r9 = distance of the last one,
-    // zmm0-7 = data, zmm10-17 = their tweaks, zmm20-27 = work,
-    // zmm28 = polynomial, zmm29 = 0 to 3 in quadword pairs
-    mov eax, 0x87
-    vmovq xmm28, rax
-    vshufi32x4 zmm28, zmm28, zmm28, 0
-    mov rax, 0x0303020201010000
-    vmovq xmm29, rax
-    vpmovzxbq zmm29, xmm29      // tweak i of a register is shifted by i bits
-    mov eax, 4
-    vpbroadcastq zmm30, rax
-    vpaddq zmm30, zmm30, zmm29  // and by 4 more in the second register
-    mov eax, 64
-    vpbroadcastq zmm31, rax
-    vpsubq zmm9, zmm31, zmm30
-    vpsubq zmm8, zmm31, zmm29
-2:
-    // The first two registers: the sector's tweak times x^0 to x^7.
-    vbroadcasti32x4 zmm20, [rsi]
-    add rsi, 16
-    vpsrlvq zmm21, zmm20, zmm8
-    vpsrlvq zmm22, zmm20, zmm9
-    vpsllvq zmm10, zmm20, zmm29
-    vpsllvq zmm11, zmm20, zmm30
-    vpclmulqdq zmm23, zmm21, zmm28, 0x01    // out of the upper half: reduced
-    vpclmulqdq zmm24, zmm22, zmm28, 0x01
-    vpslldq zmm21, zmm21, 8                 // out of the lower half: into the upper
-    vpslldq zmm22, zmm22, 8
-    vpternlogq zmm10, zmm21, zmm23, 0x96
-    vpternlogq zmm11, zmm22, zmm24, 0x96
-    // The others: times x^8, x^16, x^24, which shift whole bytes.
+    // rdi = data, rsi = tweak of the sector, rdx = sectors left, rcx = units of 512 bytes in a
+    // sector, r8 = round keys, r9 = distance of the last one, rax = units left in the sector,
+    // zmm0-3 = data, zmm4-7 = tweaks of a unit's first half, zmm8-11 = those of its second half,
+    // zmm13 = x^0 to x^3 in the low quadwords, the polynomial in the high ones,
+    // zmm12 = x^4 to x^7 in the low quadwords, zmm14 = first tweak of the unit, zmm15 = work
+    mov rax, 0x8708870487028701
+    vmovq xmm13, rax
+    vpmovzxbq zmm13, xmm13
+    vpsllq zmm12, zmm13, 4
+    vbroadcasti32x4 zmm14, [rsi]
 ",
-                times_bytes!("12", "10", "1"),
-                times_bytes!("13", "11", "1"),
-                times_bytes!("14", "10", "2"),
-                times_bytes!("15", "11", "2"),
-                times_bytes!("16", "10", "3"),
-                times_bytes!("17", "11", "3"),
+                multiply!(4, 13),
+                reduce!(4),
+                multiply!(5, 12),
+                reduce!(5),
+                carry!(4, 1),
+                shift!(6, 4, 1),
+                carry!(5, 1),
+                shift!(7, 5, 1),
                 r"
     mov rax, rcx
-3:
-    .irp lane, 0,1,2,3,4,5,6,7
-    vmovdqu64 zmm\lane, [rdi + 64*\lane]
-    vpternlogq zmm\lane, zmm1\lane, [r8], 0x96
-    .endr
+    .p2align 5
+2:
 ",
-                rounds!($op, "0,1,2,3,4,5,6,7", "r8", "r9"),
+                transform!(
+                    $op,
+                    [(0, 4, 0), (1, 5, 64), (2, 6, 128), (3, 7, 192)],
+                    carry!(4, 2),
+                    shift!(8, 4, 2),
+                    carry!(5, 2),
+                    shift!(9, 5, 2),
+                    carry!(6, 2),
+                    shift!(10, 6, 2),
+                    carry!(7, 2),
+                    shift!(11, 7, 2),
+                    ""
+                ),
                 r"
-    .irp lane, 0,1,2,3,4,5,6,7
-    vpxorq zmm\lane, zmm\lane, zmm1\lane
-    vmovdqu64 [rdi + 64*\lane], zmm\lane
-    .endr
-    add rdi, 512
     dec rax
-    jz 4f
-    // All tweaks times x^32.
-    .irp lane, 0,1,2,3,4,5,6,7
-    vpsrldq zmm2\lane, zmm1\lane, 12
-    vpclmulqdq zmm2\lane, zmm2\lane, zmm28, 0x00
-    vpslldq zmm1\lane, zmm1\lane, 4
-    vpxorq zmm1\lane, zmm1\lane, zmm2\lane
-    .endr
-    jmp 3b
-4:
+    jz 3f
+    // The first tweak of the next unit: times x^32.
+",
+                carry!(14, 4),
+                shift!(14, 14, 4),
+                r"
+    jmp 4f
+3:
+    // Of the next sector. Behind the last sector there is none: its own again, not to be used.
+    mov rax, rcx
+    lea r10, [rsi + 16]
     dec rdx
+    cmovnz rsi, r10
+    vbroadcasti32x4 zmm14, [rsi]
+4:
+",
+                transform!(
+                    $op,
+                    [(0, 8, 256), (1, 9, 320), (2, 10, 384), (3, 11, 448)],
+                    multiply!(4, 13),
+                    reduce!(4),
+                    multiply!(5, 12),
+                    reduce!(5),
+                    carry!(4, 1),
+                    shift!(6, 4, 1),
+                    carry!(5, 1),
+                    shift!(7, 5, 1),
+                    ""
+                ),
+                r"
+    add rdi, 512
+    test rdx, rdx
     jnz 2b
     vzeroall
-    .irp lane, 16,17,20,21,22,23,24,25,26,27
-    vpxord zmm\lane, zmm\lane, zmm\lane
-    .endr
-    vzeroupper
     ret
 ",
                 options(raw),
