@@ -24,6 +24,8 @@ _ARITHMETIC: Final = {
     *("xchg", "cmovne", "lea"),
 }
 _JUMPS: Final = {"jmp", "je", "jne", "jb", "jae", "ja", "jbe"}
+_ARGUMENT: Final = "QWORD PTR [rsp+0x8]"
+"""The seventh, an address."""
 _FILLING: Final = {"nop", "nopw", "nopl", "cs", "data16", "int3"}
 _ENDING: Final = {"vzeroall", "ret"}
 _VECTOR: Final = re.compile(
@@ -95,7 +97,7 @@ def _is_harmless(instruction: Instruction, *, words_in_eax: bool, public_eax: bo
     if name in _JUMPS or name in _ENDING:
         return True
     if name in {"mov", "movabs"}:
-        is_load = memory is not None and memory is not operands[0]
+        is_load = memory is not None and memory is not operands[0] and memory != _ARGUMENT
         return not is_load or (words_in_eax and operands[0] == "eax")
     if name in _ARITHMETIC:
         reads_eax = "eax" in operands and operands != ("eax", "eax")

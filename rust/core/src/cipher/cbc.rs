@@ -3,17 +3,17 @@
 
 use strongroom_sys::aes::{self, BLOCK_BYTES, Direction, Schedule};
 
-use super::{BATCH_SECTORS, Run, Scratch, SectorSize, fill_plain64, sector_number};
+use super::{BATCH_SECTORS, Scratch, SectorSize, Sectors, fill_plain64, sector_number};
 use crate::error::Result;
 
 /// Decrypts all runs, each a whole number of sectors.
 ///
 /// The IV of a sector is its number, encrypted with `iv_key`, the SHA-256 of `key`.
-pub(super) fn decrypt(
+pub(super) fn decrypt<S: Sectors>(
     key: &[u8],
     iv_key: &[u8],
     scratch: &mut Scratch,
-    runs: &mut [Run<'_>],
+    runs: &mut [S],
     sector_size: SectorSize,
 ) -> Result<()> {
     let backend = scratch.backend;
@@ -22,9 +22,10 @@ pub(super) fn decrypt(
     let mut iv = Schedule::expand(backend, Direction::Encrypt, iv_key, parts.iv_schedule)?;
     let ciphertext = &mut parts.ciphertext[..sector_size.bytes()];
     for run in runs {
+        let run = run.in_place();
         let mut index = 0;
         while index * sector_size.bytes() < run.data.len() {
-            let first = sector_number(run, index, sector_size);
+            let first = sector_number(run.first_sector_512, index, sector_size);
             let rest = &mut run.data[index * sector_size.bytes()..];
             let count = BATCH_SECTORS.min(rest.len() / sector_size.bytes());
             let ivs = &mut parts.ivs[..count * BLOCK_BYTES];

@@ -11,6 +11,7 @@
 //! Spec: IEEE 1619-2018 (XTS); dm-crypt's `plain64` and `essiv:sha256` (IV generation).
 
 mod cbc;
+mod run;
 mod xts;
 
 use std::fmt;
@@ -24,6 +25,9 @@ use strongroom_sys::secret::SecretBytes;
 use strongroom_sys::stack::on_secret_stack;
 
 use crate::error::{Error, Result};
+
+use run::Sectors;
+pub use run::{Run, Transfer};
 
 /// A cipher with its mode and IV generator, named as dm-crypt names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,15 +111,6 @@ impl SectorSize {
     }
 }
 
-/// Sectors that follow one another, to be transformed in place.
-#[derive(Debug)]
-pub struct Run<'a> {
-    /// A whole number of sectors.
-    pub data: &'a mut [u8],
-    /// IV of the first sector, in units of 512 bytes whatever the sector size. Wraps at 2^64.
-    pub first_sector_512: u64,
-}
-
 /// A key and what it is for. Only the raw key is kept, in secret memory.
 pub struct SectorCipher {
     kind: CipherKind,
@@ -165,13 +160,22 @@ impl SectorCipher {
         runs: &mut [Run<'_>],
         sector_size: SectorSize,
     ) -> Result<()> {
-        if self.kind == CipherKind::CbcEssivSha256 {
-            return Err(Error::Unsupported {
-                what: "cipher for writing",
-                name: self.kind.name().to_owned(),
-            });
-        }
+        self.check_writable()?;
         self.transform(scratch, Direction::Encrypt, runs, sector_size)
+    }
+
+    /// Encrypts from one place to another.
+    ///
+    /// # Errors
+    /// As [`SectorCipher::encrypt`], or a target is not as long as its source.
+    pub fn encrypt_to(
+        &self,
+        scratch: &mut Scratch,
+        transfers: &mut [Transfer<'_>],
+        sector_size: SectorSize,
+    ) -> Result<()> {
+        self.check_writable()?;
+        self.transform(scratch, Direction::Encrypt, transfers, sector_size)
     }
 
     /// Decrypts all runs in place.
@@ -187,14 +191,43 @@ impl SectorCipher {
         self.transform(scratch, Direction::Decrypt, runs, sector_size)
     }
 
-    fn transform(
+    /// Decrypts from one place to another.
+    ///
+    /// # Errors
+    /// As [`SectorCipher::decrypt`], or a target is not as long as its source.
+    pub fn decrypt_to(
+        &self,
+        scratch: &mut Scratch,
+        transfers: &mut [Transfer<'_>],
+        sector_size: SectorSize,
+    ) -> Result<()> {
+        self.transform(scratch, Direction::Decrypt, transfers, sector_size)
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        match self.kind {
+            CipherKind::XtsPlain64 => Ok(()),
+            CipherKind::CbcEssivSha256 => Err(Error::Unsupported {
+                what: "cipher for writing",
+                name: self.kind.name().to_owned(),
+            }),
+        }
+    }
+
+    fn transform<S: Sectors>(
         &self,
         scratch: &mut Scratch,
         direction: Direction,
-        runs: &mut [Run<'_>],
+        runs: &mut [S],
         sector_size: SectorSize,
     ) -> Result<()> {
-        let whole = |run: &Run<'_>| run.data.len().is_multiple_of(sector_size.bytes());
+        if runs.iter().any(|run| run.len().is_none()) {
+            return Err(Error::Bounds("a target is not as long as its source"));
+        }
+        let whole = |run: &S| {
+            run.len()
+                .is_some_and(|len| len.is_multiple_of(sector_size.bytes()))
+        };
         if !runs.iter().all(whole) {
             return Err(Error::Bounds("a run is not a whole number of sectors"));
         }
@@ -337,10 +370,10 @@ fn fill_plain64(ivs: &mut [u8], first_sector_512: u64, sector_size: SectorSize) 
     }
 }
 
-/// The IV of the sector that is `index` sectors behind the first one of `run`.
-fn sector_number(run: &Run<'_>, index: usize, sector_size: SectorSize) -> u64 {
+/// The IV of the sector that is `index` sectors behind the one whose IV is `first_sector_512`.
+fn sector_number(first_sector_512: u64, index: usize, sector_size: SectorSize) -> u64 {
     let distance = (index as u64).wrapping_mul(sector_size.iv_step());
-    run.first_sector_512.wrapping_add(distance)
+    first_sector_512.wrapping_add(distance)
 }
 
 fn sha256(key: &SecretBytes) -> Result<SecretBytes> {

@@ -162,6 +162,66 @@ fn scratch_is_clean_after_every_call() {
 }
 
 #[test]
+fn from_one_place_to_another_is_as_in_place() {
+    for (kind, key_bytes) in [
+        (CipherKind::XtsPlain64, 64),
+        (CipherKind::CbcEssivSha256, 32),
+    ] {
+        let cipher = cipher(kind, key_bytes);
+        for scratch in &mut scratches() {
+            for size in sizes() {
+                let sources = [1, 0, 97, 3].map(|sectors| noise(sectors * size.bytes(), 8));
+                let mut in_place = sources.clone();
+                let mut runs: Vec<_> = (9..)
+                    .step_by(1000)
+                    .zip(&mut in_place)
+                    .map(|(first_sector_512, data)| Run {
+                        data,
+                        first_sector_512,
+                    })
+                    .collect();
+                cipher.decrypt(scratch, &mut runs, size).unwrap();
+                let mut targets = sources.clone().map(|source| vec![0xee; source.len()]);
+                let mut back = targets.clone();
+                let mut transfers = transfers(&sources, &mut targets);
+                cipher.decrypt_to(scratch, &mut transfers, size).unwrap();
+                assert!(targets == in_place, "{scratch:?} {size:?} {kind}");
+                let mut transfers = self::transfers(&targets, &mut back);
+                match cipher.encrypt_to(scratch, &mut transfers, size) {
+                    Ok(()) => assert!(back == sources, "{scratch:?} {size:?}"),
+                    Err(_) => assert_eq!(kind, CipherKind::CbcEssivSha256),
+                }
+            }
+        }
+    }
+}
+
+fn transfers<'a>(sources: &'a [Vec<u8>], targets: &'a mut [Vec<u8>]) -> Vec<Transfer<'a>> {
+    (9..)
+        .step_by(1000)
+        .zip(sources.iter().zip(targets))
+        .map(|(first_sector_512, (source, target))| Transfer {
+            source,
+            target,
+            first_sector_512,
+        })
+        .collect()
+}
+
+#[test]
+fn a_target_of_another_length_is_refused() {
+    let mut target = [vec![0; 1024], vec![0; 512]];
+    let source = [noise(1024, 1), noise(1024, 1)];
+    let result = cipher(CipherKind::XtsPlain64, 64).encrypt_to(
+        &mut Scratch::new().unwrap(),
+        &mut transfers(&source, &mut target),
+        SectorSize::MIN,
+    );
+    assert!(matches!(result, Err(Error::Bounds(_))));
+    assert!(target.iter().flatten().all(|&byte| byte == 0));
+}
+
+#[test]
 fn broken_sectors_are_refused_before_anything_changes() {
     let cipher = cipher(CipherKind::XtsPlain64, 64);
     let mut scratch = Scratch::new().unwrap();

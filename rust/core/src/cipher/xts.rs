@@ -5,15 +5,15 @@ use std::ops::Range;
 
 use strongroom_sys::aes::{self, BLOCK_BYTES, Direction, Schedule};
 
-use super::{BATCH_SECTORS, Run, Scratch, SectorSize, fill_plain64, sector_number};
+use super::{BATCH_SECTORS, Scratch, SectorSize, Sectors, fill_plain64, sector_number};
 use crate::error::Result;
 
-/// Transforms all runs, each a whole number of sectors; `key` has 32 or 64 bytes.
-pub(super) fn transform(
+/// Transforms all runs, each of equal lengths and a whole number of sectors; `key` has 32 or 64 bytes.
+pub(super) fn transform<S: Sectors>(
     key: &[u8],
     scratch: &mut Scratch,
     direction: Direction,
-    runs: &mut [Run<'_>],
+    runs: &mut [S],
     sector_size: SectorSize,
 ) -> Result<()> {
     let backend = scratch.backend;
@@ -26,8 +26,8 @@ pub(super) fn transform(
         let mut end = start;
         let mut used = 0;
         while let Some(piece) = end.advance(runs, BATCH_SECTORS - used, sector_size) {
-            let run = &runs[piece.run];
-            let first = sector_number(run, piece.sectors.start, sector_size);
+            let first = runs[piece.run].first_sector_512();
+            let first = sector_number(first, piece.sectors.start, sector_size);
             let count = piece.sectors.len();
             let ivs = &mut parts.ivs[used * BLOCK_BYTES..][..count * BLOCK_BYTES];
             fill_plain64(ivs, first, sector_size);
@@ -40,8 +40,8 @@ pub(super) fn transform(
         iv.ecb(tweaks)?;
         while let Some(piece) = start.advance(runs, tweaks.len() / BLOCK_BYTES, sector_size) {
             let (own, rest) = tweaks.split_at_mut(piece.sectors.len() * BLOCK_BYTES);
-            let sectors = &mut runs[piece.run].data[piece.bytes(sector_size)];
-            data.xts(sectors, own, sector_size.bytes())?;
+            let bytes = piece.bytes(sector_size);
+            runs[piece.run].xts(&mut data, bytes, own, sector_size.bytes())?;
             aes::wipe(own);
             tweaks = rest;
         }
@@ -70,12 +70,17 @@ struct Position {
 
 impl Position {
     /// Steps over the next piece of at most `room` sectors; `None` without room or at the end.
-    fn advance(&mut self, runs: &[Run<'_>], room: usize, sector_size: SectorSize) -> Option<Piece> {
+    fn advance<S: Sectors>(
+        &mut self,
+        runs: &[S],
+        room: usize,
+        sector_size: SectorSize,
+    ) -> Option<Piece> {
         if room == 0 {
             return None;
         }
         loop {
-            let sectors = runs.get(self.run)?.data.len() / sector_size.bytes();
+            let sectors = runs.get(self.run)?.len()? / sector_size.bytes();
             if self.sector < sectors {
                 let end = sectors.min(self.sector + room);
                 let piece = Piece {

@@ -207,13 +207,7 @@ impl<'a> Schedule<'a> {
         tweaks: &[u8],
         sector_bytes: usize,
     ) -> Result<(), Misuse> {
-        if sector_bytes == 0 || !sector_bytes.is_multiple_of(XTS_UNIT_BYTES) {
-            return Err(Misuse("a sector is not a multiple of 512 bytes"));
-        }
-        let sectors = data.len() / sector_bytes;
-        if !data.len().is_multiple_of(sector_bytes) || tweaks.len() != sectors * BLOCK_BYTES {
-            return Err(Misuse("XTS needs one tweak for each whole sector"));
-        }
+        check_xts(data.len(), tweaks, sector_bytes)?;
         match &self.engine {
             #[cfg(target_arch = "x86_64")]
             Engine::X86(kernels) => kernels.xts(self.memory, data, tweaks, sector_bytes),
@@ -221,6 +215,48 @@ impl<'a> Schedule<'a> {
         }
         Ok(())
     }
+
+    /// Transforms sectors from `source` to `target`, otherwise as [`Schedule::xts`].
+    ///
+    /// Each byte of the source is read once.
+    ///
+    /// # Errors
+    /// As [`Schedule::xts`], or the source is not as long as the target.
+    pub fn xts_to(
+        &mut self,
+        target: &mut [u8],
+        source: &[u8],
+        tweaks: &[u8],
+        sector_bytes: usize,
+    ) -> Result<(), Misuse> {
+        if source.len() != target.len() {
+            return Err(Misuse("XTS keeps the length of what it transforms"));
+        }
+        check_xts(source.len(), tweaks, sector_bytes)?;
+        match &self.engine {
+            #[cfg(target_arch = "x86_64")]
+            Engine::X86(kernels) => {
+                kernels.xts_to(self.memory, target, source, tweaks, sector_bytes);
+            }
+            Engine::Portable(key) => {
+                target.copy_from_slice(source);
+                key.xts(self.memory, target, tweaks, sector_bytes);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether `len` bytes of data are whole sectors with a tweak each.
+fn check_xts(len: usize, tweaks: &[u8], sector_bytes: usize) -> Result<(), Misuse> {
+    if sector_bytes == 0 || !sector_bytes.is_multiple_of(XTS_UNIT_BYTES) {
+        return Err(Misuse("a sector is not a multiple of 512 bytes"));
+    }
+    let sectors = len / sector_bytes;
+    if !len.is_multiple_of(sector_bytes) || tweaks.len() != sectors * BLOCK_BYTES {
+        return Err(Misuse("XTS needs one tweak for each whole sector"));
+    }
+    Ok(())
 }
 
 impl Drop for Schedule<'_> {

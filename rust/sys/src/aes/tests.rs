@@ -142,6 +142,17 @@ fn xts_of_random_shapes_agrees_and_stays_inside() {
                 "{backend}"
             );
             assert!(data[inside.end..] == original[inside.end..], "{backend}");
+            let mut copy = vec![0xee; original.len()];
+            let source = &original[inside.clone()];
+            // Behind a gap of another length: source and target need not be aligned alike.
+            let target = &mut copy[inside.start / 2..][..source.len()];
+            schedule
+                .xts_to(target, source, &tweaks, sector_bytes)
+                .unwrap();
+            assert!(target[..] == data[inside.clone()], "{backend}: copy");
+            let around = copy.len() - source.len();
+            copy.drain(inside.start / 2..inside.start / 2 + source.len());
+            assert_eq!(copy, vec![0xee; around], "{backend}: around the copy");
             (backend, data)
         });
         let (_, first) = results.next().unwrap();
@@ -196,6 +207,16 @@ fn misuse_is_refused() {
         assert!(schedule.xts(&mut [0; 513], &[0; 16], 512).is_err());
         assert!(schedule.xts(&mut [0; 512], &[0; 32], 512).is_err());
         assert!(schedule.xts(&mut [0; 512], &[], 512).is_err());
+        assert!(
+            schedule
+                .xts_to(&mut [0; 512], &[0; 1024], &[0; 32], 512)
+                .is_err()
+        );
+        assert!(
+            schedule
+                .xts_to(&mut [0; 512], &[0; 512], &[0; 32], 512)
+                .is_err()
+        );
     }
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The instruction kernels of x86-64, and the choice between them.
 //!
-//! Every kernel keeps the System V calling convention, touches no stack, reads round keys as
-//! memory operands only, and zeroes the vector registers it used.
+//! Every kernel keeps the System V calling convention, touches no stack but to read a seventh
+//! argument, reads round keys as memory operands only, and zeroes the vector registers it used.
 
 mod aes_ni;
 mod expand;
@@ -19,8 +19,9 @@ type Expand = unsafe extern "sysv64" fn(*const u8, *mut u8, usize, usize);
 /// `ecb(data, blocks, keys, last)`: `last` is the distance of the last round key in bytes.
 type Ecb = unsafe extern "sysv64" fn(*mut u8, usize, *const u8, usize);
 
-/// `xts(data, tweaks, sectors, units_per_sector, keys, last)`.
-type Xts = unsafe extern "sysv64" fn(*mut u8, *const u8, usize, usize, *mut u8, usize);
+/// `xts(source, tweaks, sectors, units_per_sector, keys, last, target)`: each byte of the source is
+/// read once, and the target may be the source.
+type Xts = unsafe extern "sysv64" fn(*const u8, *const u8, usize, usize, *mut u8, usize, *mut u8);
 
 /// Distance of neighbouring round keys in a schedule, in bytes.
 const ROUND_KEY_STRIDE: usize = 64;
@@ -112,7 +113,7 @@ impl Kernels {
         }
     }
 
-    /// `memory` is what [`Kernels::expand`] filled; the lengths fit together.
+    /// In place; `memory` is what [`Kernels::expand`] filled; the lengths fit together.
     pub(super) fn xts(
         &self,
         memory: &mut [u8],
@@ -120,24 +121,63 @@ impl Kernels {
         tweaks: &[u8],
         sector_bytes: usize,
     ) {
+        let start = data.as_mut_ptr();
+        // SAFETY: `data` is the caller's alone, to read and to write.
+        #[expect(unsafe_code, reason = "passing pointers on")]
+        unsafe {
+            self.xts_between(memory, start, start, data.len(), tweaks, sector_bytes);
+        }
+    }
+
+    /// From `source` to `target`, which is as long; otherwise as [`Kernels::xts`].
+    pub(super) fn xts_to(
+        &self,
+        memory: &mut [u8],
+        target: &mut [u8],
+        source: &[u8],
+        tweaks: &[u8],
+        sector_bytes: usize,
+    ) {
+        assert_eq!(source.len(), target.len(), "a sector keeps its length");
+        let (from, to) = (source.as_ptr(), target.as_mut_ptr());
+        // SAFETY: as many bytes as `source` has may be read there, and written to `target`.
+        #[expect(unsafe_code, reason = "passing pointers on")]
+        unsafe {
+            self.xts_between(memory, from, to, source.len(), tweaks, sector_bytes);
+        }
+    }
+
+    /// # Safety
+    /// `len` bytes may be read at `source` and written at `target`, which may be the same.
+    #[expect(unsafe_code, reason = "works on pointers, which may be equal")]
+    unsafe fn xts_between(
+        &self,
+        memory: &mut [u8],
+        source: *const u8,
+        target: *mut u8,
+        len: usize,
+        tweaks: &[u8],
+        sector_bytes: usize,
+    ) {
         assert!(memory.len() >= super::SCHEDULE_BYTES);
         let units_per_sector = sector_bytes / XTS_UNIT_BYTES;
-        let sectors = data.len() / sector_bytes;
+        let sectors = len / sector_bytes;
         assert!(tweaks.len() >= sectors * BLOCK_BYTES && units_per_sector > 0);
         if sectors == 0 {
             return;
         }
-        // SAFETY: the kernel touches `sectors * units_per_sector * 512` bytes at `data`, one block
-        // for each sector at `tweaks`, and the schedule at `memory`; neither count is zero.
-        #[expect(unsafe_code, reason = "calling a kernel")]
+        // SAFETY: the kernel touches `sectors * units_per_sector * 512` bytes, at most `len`, at
+        // `source` and `target`, one block for each sector at `tweaks`, and the schedule at
+        // `memory`; neither count is zero.
         unsafe {
             (self.xts)(
-                data.as_mut_ptr(),
+                source,
                 tweaks.as_ptr(),
                 sectors,
                 units_per_sector,
                 memory.as_mut_ptr(),
                 self.last,
+                target,
             );
         }
     }

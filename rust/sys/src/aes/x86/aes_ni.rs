@@ -107,11 +107,11 @@ macro_rules! ecb {
 ecb!(ecb_encrypt, "aesenc");
 ecb!(ecb_decrypt, "aesdec");
 
-/// Puts the tweak in xmm8 down as number `$place` of the next eight, and doubles it.
+/// Puts the tweak in xmm8 down as number `$place` from `[r8 + $tweaks]` on, and doubles it.
 macro_rules! put_tweak {
-    ($place:literal) => {
+    ($place:literal, $tweaks:literal) => {
         concat!(
-            concat!("movdqa [r11 + 16*", $place, "], xmm8\n"),
+            concat!("movdqa [r8 + ", $tweaks, " + 16*", $place, "], xmm8\n"),
             "pshufd xmm9, xmm8, 0x13\n", // the sign bits of both halves, crossed
             "psrad xmm9, 31\n",
             "pand xmm9, xmm10\n",
@@ -121,49 +121,88 @@ macro_rules! put_tweak {
     };
 }
 
+/// Transforms eight blocks from `[rdi + $at]` to `[r11 + $at]`, with their tweaks at
+/// `[r8 + $tweaks]`, and puts the tweaks of the next eight at `[r8 + $next]`.
+macro_rules! transform {
+    ($op:literal, $at:literal, $tweaks:literal, $next:literal) => {
+        concat!(
+            ".irp lane, 0,1,2,3,4,5,6,7\n",
+            concat!("movdqu xmm\\lane, [rdi + ", $at, " + 16*\\lane]\n"),
+            concat!("pxor xmm\\lane, [r8 + ", $tweaks, " + 16*\\lane]\n"),
+            "pxor xmm\\lane, [r8]\n",
+            ".endr\n",
+            round!($op, "0,1,2,3,4,5,6,7", "r8", "64"),
+            put_tweak!(0, $next),
+            round!($op, "0,1,2,3,4,5,6,7", "r8", "128"),
+            put_tweak!(1, $next),
+            round!($op, "0,1,2,3,4,5,6,7", "r8", "192"),
+            put_tweak!(2, $next),
+            round!($op, "0,1,2,3,4,5,6,7", "r8", "256"),
+            put_tweak!(3, $next),
+            round!($op, "0,1,2,3,4,5,6,7", "r8", "320"),
+            put_tweak!(4, $next),
+            round!($op, "0,1,2,3,4,5,6,7", "r8", "384"),
+            put_tweak!(5, $next),
+            round!($op, "0,1,2,3,4,5,6,7", "r8", "448"),
+            put_tweak!(6, $next),
+            round!($op, "0,1,2,3,4,5,6,7", "r8", "512"),
+            put_tweak!(7, $next),
+            round!($op, "0,1,2,3,4,5,6,7", "r8", "576"),
+            last_rounds!($op, "0,1,2,3,4,5,6,7", "r8", "r9"),
+            ".irp lane, 0,1,2,3,4,5,6,7\n",
+            concat!("pxor xmm\\lane, [r8 + ", $tweaks, " + 16*\\lane]\n"),
+            concat!("movdqu [r11 + ", $at, " + 16*\\lane], xmm\\lane\n"),
+            ".endr\n",
+        )
+    };
+}
+
 macro_rules! xts {
     ($name:ident, $op:literal) => {
-        /// Transforms sectors in place, given their encrypted tweaks.
+        /// Transforms sectors from `source` to `target`, given their encrypted tweaks.
         #[unsafe(naked)]
         pub(super) unsafe extern "sysv64" fn $name(
-            data: *mut u8,
+            source: *const u8,
             tweaks: *const u8,
             sectors: usize,
             units_per_sector: usize,
             keys: *mut u8,
             last: usize,
+            target: *mut u8,
         ) {
             naked_asm!(
                 r"
-    // rdi = data, rsi = tweak of the next sector, rdx = sectors left, rcx = groups of 8 blocks in
-    // a sector, r8 = round keys, r9 = distance of the last one, rax = groups left in the sector,
-    // xmm8 = tweak of the next group, [r10] = the eight tweaks in use, [r11] = the next eight: both
-    // in the work area, as there are too few registers for them
+    // rdi = source, r11 = target, rsi = tweak of the next sector, rdx = sectors left,
+    // rcx = pieces of 256 bytes in a sector, r8 = round keys, r9 = distance of the last one,
+    // rax = pieces left in the sector, xmm8 = tweak of the next eight blocks, [r8 + 960] = tweaks
+    // of a piece's first half, [r8 + 1088] = those of its second half: in the work area, as there
+    // are too few registers for them
+    mov r11, [rsp + 8]
     mov eax, 0x87
     movd xmm10, eax
     mov eax, 1
     movd xmm9, eax
     pslldq xmm9, 8
     por xmm10, xmm9             // what the carries out of bits 127 and 63 add
-    shl rcx, 2
+    add rcx, rcx
     mov rax, rcx
-    lea r10, [r8 + 960 + 128]
-    lea r11, [r8 + 960]
     movdqu xmm8, [rsi]
     add rsi, 16
 ",
-                put_tweak!(0),
-                put_tweak!(1),
-                put_tweak!(2),
-                put_tweak!(3),
-                put_tweak!(4),
-                put_tweak!(5),
-                put_tweak!(6),
-                put_tweak!(7),
+                put_tweak!(0, 960),
+                put_tweak!(1, 960),
+                put_tweak!(2, 960),
+                put_tweak!(3, 960),
+                put_tweak!(4, 960),
+                put_tweak!(5, 960),
+                put_tweak!(6, 960),
+                put_tweak!(7, 960),
                 r"
     .p2align 5
 2:
-    xchg r10, r11
+",
+                transform!($op, 0, 960, 1088),
+                r"
     dec rax
     jnz 3f
     mov rax, rcx
@@ -172,36 +211,11 @@ macro_rules! xts {
     movdqu xmm8, [rsi]
     add rsi, 16
 3:
-    .irp lane, 0,1,2,3,4,5,6,7
-    movdqu xmm\lane, [rdi + 16*\lane]
-    pxor xmm\lane, [r10 + 16*\lane]
-    pxor xmm\lane, [r8]
-    .endr
 ",
-                round!($op, "0,1,2,3,4,5,6,7", "r8", "64"),
-                put_tweak!(0),
-                round!($op, "0,1,2,3,4,5,6,7", "r8", "128"),
-                put_tweak!(1),
-                round!($op, "0,1,2,3,4,5,6,7", "r8", "192"),
-                put_tweak!(2),
-                round!($op, "0,1,2,3,4,5,6,7", "r8", "256"),
-                put_tweak!(3),
-                round!($op, "0,1,2,3,4,5,6,7", "r8", "320"),
-                put_tweak!(4),
-                round!($op, "0,1,2,3,4,5,6,7", "r8", "384"),
-                put_tweak!(5),
-                round!($op, "0,1,2,3,4,5,6,7", "r8", "448"),
-                put_tweak!(6),
-                round!($op, "0,1,2,3,4,5,6,7", "r8", "512"),
-                put_tweak!(7),
-                round!($op, "0,1,2,3,4,5,6,7", "r8", "576"),
-                last_rounds!($op, "0,1,2,3,4,5,6,7", "r8", "r9"),
+                transform!($op, 128, 1088, 960),
                 r"
-    .irp lane, 0,1,2,3,4,5,6,7
-    pxor xmm\lane, [r10 + 16*\lane]
-    movdqu [rdi + 16*\lane], xmm\lane
-    .endr
-    add rdi, 128
+    add rdi, 256
+    add r11, 256
     test rdx, rdx
     jnz 2b
     .irp lane, 0,1,2,3,4,5,6,7,8,9,10

@@ -35,13 +35,13 @@ impl Width {
     }
 }
 
-/// Calls a kernel with six words and stores what it leaves in all registers a callee may change.
+/// Calls a kernel with seven words and stores what it leaves in all registers a callee may change.
 ///
 /// The vector registers that the kernel does not touch are zero.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn call(
     kernel: *const (),
-    arguments: *const [u64; 6],
+    arguments: *const [u64; 7],
     found: *mut Registers,
     width: u64,
 ) {
@@ -71,7 +71,10 @@ unsafe extern "sysv64" fn call(
     vpxord zmm\n, zmm\n, zmm\n
     .endr
 3:
+    sub rsp, 8
+    push [r10 + 48]
     call rax
+    lea rsp, [rsp + 16]
     mov [rbx + 2048], rax
     mov [rbx + 2056], rcx
     mov [rbx + 2064], rdx
@@ -113,7 +116,7 @@ unsafe extern "sysv64" fn call(
 }
 
 /// The registers after a kernel that got these arguments.
-fn registers_after(kernel: *const (), arguments: [usize; 6]) -> Registers {
+fn registers_after(kernel: *const (), arguments: [usize; 7]) -> Registers {
     // Not zero, so that a register that is not stored fails the test.
     let mut found = Registers {
         vector: [[0; 64]; 32],
@@ -161,13 +164,13 @@ fn no_kernel_leaves_anything_in_a_register() {
                 let mut memory = Memory([0; SCHEDULE_BYTES]);
                 let keys = memory.0.as_mut_ptr().addr();
                 let last = (words + 6) * ROUND_KEY_STRIDE;
-                let arguments = [KEY.as_ptr().addr(), keys, words, last, 0, 0];
+                let arguments = [KEY.as_ptr().addr(), keys, words, last, 0, 0, 0];
                 let found = registers_after(set.expand as *const (), arguments);
                 assert!(memory.0[last..last + 16] != [0; 16], "{what}: not called");
                 assert_clean(&found, &memory.0, &what);
                 for blocks in [1, 3, 4, 35] {
                     let mut data = [0x5a_u8; 35 * 16];
-                    let arguments = [data.as_mut_ptr().addr(), blocks, keys, last, 0, 0];
+                    let arguments = [data.as_mut_ptr().addr(), blocks, keys, last, 0, 0, 0];
                     let found = registers_after(set.ecb as *const (), arguments);
                     assert!(data[..16] != [0x5a; 16], "{what}: not called");
                     assert_clean(&found, &memory.0, &what);
@@ -184,6 +187,7 @@ fn no_kernel_leaves_anything_in_a_register() {
                             units,
                             keys,
                             last,
+                            data.as_mut_ptr().addr(),
                         ],
                     );
                     assert!(data[..16] != [0x5a; 16], "{what}: not called");
@@ -207,7 +211,7 @@ fn what_is_left_is_found() {
             "ret"
         );
     }
-    let found = registers_after(leaves_something as *const (), [0; 6]);
+    let found = registers_after(leaves_something as *const (), [0; 7]);
     assert_eq!(found.vector[7][15], 0x91);
     assert_eq!(found.general[0], 0xc473_9ed1);
 }

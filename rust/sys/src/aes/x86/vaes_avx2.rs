@@ -159,7 +159,7 @@ macro_rules! reduce {
     };
 }
 
-/// Transforms a register ymm`$lane` at `[rdi + $at]` for each `($lane, $tweak, $at)`, with its
+/// Transforms a register ymm`$lane` from `[rdi + $at]` to `[r11 + $at]` for each `($lane, $tweak, $at)`, with its
 /// tweak in ymm`$tweak`. The nine `$beside` are instructions that have nothing to do with it.
 macro_rules! transform {
     ($op:literal, [$(($lane:literal, $tweak:literal, $at:literal)),*],
@@ -181,7 +181,7 @@ macro_rules! transform {
             last_rounds!($op, "0,1,2,3", "r8", "r9"),
             $(concat!(
                 concat!("vpxor ymm", $lane, ", ymm", $lane, ", ymm", $tweak, "\n"),
-                concat!("vmovdqu [rdi + ", $at, "], ymm", $lane, "\n"),
+                concat!("vmovdqu [r11 + ", $at, "], ymm", $lane, "\n"),
             ),)*
         )
     };
@@ -189,22 +189,24 @@ macro_rules! transform {
 
 macro_rules! xts {
     ($name:ident, $op:literal) => {
-        /// Transforms sectors in place, given their encrypted tweaks.
+        /// Transforms sectors from `source` to `target`, given their encrypted tweaks.
         #[unsafe(naked)]
         pub(super) unsafe extern "sysv64" fn $name(
-            data: *mut u8,
+            source: *const u8,
             tweaks: *const u8,
             sectors: usize,
             units_per_sector: usize,
             keys: *mut u8,
             last: usize,
+            target: *mut u8,
         ) {
             naked_asm!(
                 r"
-    // rdi = data, rsi = tweak of the sector, rdx = sectors left, rcx = pieces of 256 bytes in a
+    // rdi = source, r11 = target, rsi = tweak of the sector, rdx = sectors left, rcx = pieces of 256 bytes in a
     // sector, r8 = round keys, r9 = distance of the last one, rax = pieces left in the sector,
     // ymm0-3 = data, ymm4-7 = tweaks of a piece's first half, ymm8-11 = those of its second half,
     // ymm15 = x^0 and x^1 in the low quadwords, the polynomial in the high ones, ymm12-14 = work
+    mov r11, [rsp + 8]
     add rcx, rcx
     mov eax, 0x87028701
     vmovd xmm15, eax
@@ -257,6 +259,7 @@ macro_rules! xts {
                 ),
                 r"
     add rdi, 256
+    add r11, 256
     jmp 2b
 3:
     // The next sector. Behind the last one there is none: its own tweak again, not to be used.
@@ -281,6 +284,7 @@ macro_rules! xts {
                 ),
                 r"
     add rdi, 256
+    add r11, 256
     test rdx, rdx
     jnz 2b
     vzeroall

@@ -159,7 +159,7 @@ macro_rules! reduce {
     };
 }
 
-/// Transforms a register zmm`$lane` at `[rdi + $at]` for each `($lane, $tweak, $at)`, with its
+/// Transforms a register zmm`$lane` from `[rdi + $at]` to `[r11 + $at]` for each `($lane, $tweak, $at)`, with its
 /// tweak in zmm`$tweak`. The nine `$beside` are instructions that have nothing to do with it.
 macro_rules! transform {
     ($op:literal, [$(($lane:literal, $tweak:literal, $at:literal)),*],
@@ -181,7 +181,7 @@ macro_rules! transform {
             last_rounds!($op, "0,1,2,3", "r8", "r9"),
             $(concat!(
                 concat!("vpxorq zmm", $lane, ", zmm", $lane, ", zmm", $tweak, "\n"),
-                concat!("vmovdqu64 [rdi + ", $at, "], zmm", $lane, "\n"),
+                concat!("vmovdqu64 [r11 + ", $at, "], zmm", $lane, "\n"),
             ),)*
         )
     };
@@ -189,23 +189,25 @@ macro_rules! transform {
 
 macro_rules! xts {
     ($name:ident, $op:literal) => {
-        /// Transforms sectors in place, given their encrypted tweaks.
+        /// Transforms sectors from `source` to `target`, given their encrypted tweaks.
         #[unsafe(naked)]
         pub(super) unsafe extern "sysv64" fn $name(
-            data: *mut u8,
+            source: *const u8,
             tweaks: *const u8,
             sectors: usize,
             units_per_sector: usize,
             keys: *mut u8,
             last: usize,
+            target: *mut u8,
         ) {
             naked_asm!(
                 r"
-    // rdi = data, rsi = tweak of the sector, rdx = sectors left, rcx = units of 512 bytes in a
+    // rdi = source, r11 = target, rsi = tweak of the sector, rdx = sectors left, rcx = units of 512 bytes in a
     // sector, r8 = round keys, r9 = distance of the last one, rax = units left in the sector,
     // zmm0-3 = data, zmm4-7 = tweaks of a unit's first half, zmm8-11 = those of its second half,
     // zmm13 = x^0 to x^3 in the low quadwords, the polynomial in the high ones,
     // zmm12 = x^4 to x^7 in the low quadwords, zmm14 = first tweak of the unit, zmm15 = work
+    mov r11, [rsp + 8]
     mov rax, 0x8708870487028701
     vmovq xmm13, rax
     vpmovzxbq zmm13, xmm13
@@ -271,6 +273,7 @@ macro_rules! xts {
                 ),
                 r"
     add rdi, 512
+    add r11, 512
     test rdx, rdx
     jnz 2b
     vzeroall
