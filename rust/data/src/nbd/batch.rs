@@ -7,17 +7,17 @@ use std::ops::Range;
 
 use super::inbound::Inbound;
 use super::protocol::{Last, Negotiated, ReplyHeader, Request, command_flag};
-use super::socket::Socket;
+use super::transmission::{Connection, wire};
 use crate::buffer::Buffer;
 use crate::counters::Operation;
-use crate::error::{IoError, Result};
+use crate::error::Result;
 use crate::volume::{Extent, Volume, Workspace};
 
 /// Requests longer than this are worth a reply of their own.
 pub(crate) const SMALL_BYTES: usize = 128 * 1024;
 
 /// All reads of a batch together.
-pub(crate) const BATCH_BYTES: usize = 512 * 1024;
+const BATCH_BYTES: usize = 512 * 1024;
 
 /// Reads and writes of a batch together: two parts of a message each, of which 1024 may be sent.
 const MAX_REQUESTS: usize = 512;
@@ -29,8 +29,8 @@ pub(crate) struct Batch {
     writes: Vec<Pending>,
     reads: Vec<Pending>,
     read_bytes: usize,
-    /// Where reads are read to; also used by large reads when no batch is pending.
-    pub(crate) data: Buffer,
+    /// Where reads are read to.
+    data: Buffer,
 }
 
 /// A request and where its bytes are: of a write in the inbound buffer, of a read in `data`.
@@ -69,15 +69,14 @@ impl Batch {
     /// Executes and answers what is pending.
     pub(crate) fn execute(
         &mut self,
-        volume: &Volume,
+        connection: &Connection<'_>,
         workspace: &mut Workspace,
         inbound: &mut Inbound,
-        socket: Socket<'_>,
-        negotiated: Negotiated,
     ) -> io::Result<()> {
         if self.reads.is_empty() && self.writes.is_empty() {
             return Ok(());
         }
+        let (volume, negotiated) = (connection.volume, connection.negotiated);
         let writes = run_writes(volume, workspace, &self.writes, inbound.as_mut_slice());
         let reads = run_reads(volume, workspace, &self.reads, self.data.as_mut_slice());
         let mut headers = Vec::with_capacity(writes.len() + reads.len());
@@ -105,13 +104,8 @@ impl Batch {
         self.writes.clear();
         self.reads.clear();
         self.read_bytes = 0;
-        socket.send(&mut parts)
+        connection.send(&mut parts)
     }
-}
-
-/// The error number of a result; zero for success.
-pub(crate) fn wire(result: Result<()>) -> u32 {
-    result.err().map_or(0, IoError::nbd_errno)
 }
 
 /// The head of the reply to a read of at least one byte.

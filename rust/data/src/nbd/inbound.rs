@@ -2,6 +2,7 @@
 //! The bytes a client has sent and nobody has taken yet.
 
 use std::io;
+use std::mem;
 use std::ops::Range;
 
 use super::protocol::Request;
@@ -62,18 +63,42 @@ impl Inbound {
         self.buffer.as_mut_slice()
     }
 
+    /// Gives the buffer away, with what was taken from it, for another of the same size.
+    pub(crate) fn exchange(&mut self, other: &mut Buffer) {
+        let waiting = self.start..self.end;
+        mem::swap(&mut self.buffer, other);
+        (self.start, self.end) = (0, waiting.len());
+        let target = &mut self.buffer.as_mut_slice()[..waiting.len()];
+        target.copy_from_slice(&other.as_slice()[waiting]);
+    }
+
     /// Receives more; zero means that the client is gone. What was taken is gone too.
     pub(crate) fn fill(&mut self, socket: Socket<'_>) -> io::Result<usize> {
+        self.make_room(HEAD_START);
+        self.receive(socket, INBOUND_BYTES)
+    }
+
+    /// Receives more of a payload, until there are `limit` bytes: the head behind it stays outside,
+    /// so that nothing has to be moved for it.
+    pub(crate) fn fill_up_to(&mut self, socket: Socket<'_>, limit: usize) -> io::Result<usize> {
+        self.make_room(0);
+        self.receive(socket, limit)
+    }
+
+    fn make_room(&mut self, empty_start: usize) {
         if self.start == self.end {
-            (self.start, self.end) = (HEAD_START, HEAD_START);
+            (self.start, self.end) = (empty_start, empty_start);
         } else if self.start > 0 {
             // What remains is the cut end of a message: little, except after a lull.
-            self.buffer
-                .as_mut_slice()
-                .copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.len());
+            let waiting = self.start..self.end;
+            (self.start, self.end) = (0, waiting.len());
+            self.buffer.as_mut_slice().copy_within(waiting, 0);
         }
-        let count = socket.receive(&mut self.buffer.as_mut_slice()[self.end..])?;
+    }
+
+    fn receive(&mut self, socket: Socket<'_>, limit: usize) -> io::Result<usize> {
+        let most = INBOUND_BYTES.min(self.start.saturating_add(limit));
+        let count = socket.receive(&mut self.buffer.as_mut_slice()[self.end..most])?;
         self.end += count;
         Ok(count)
     }

@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg, sockopt};
+use rustix::net::{
+    RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, sendmsg, shutdown, sockopt,
+};
 
 /// What the kernel is asked to buffer in each direction; it may grant less.
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
@@ -83,6 +85,12 @@ impl<'a> Socket<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Ends the connection in both directions: who waits for the peer waits no longer.
+    pub(crate) fn shut_down(self) {
+        // It fails only if the peer has ended it already.
+        let _ = shutdown(self.fd, Shutdown::Both);
     }
 
     fn wait(self, event: PollFlags) -> io::Result<()> {
