@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Advice, FallocateFlags, SeekFrom, fadvise, fallocate, seek};
 use rustix::io::{Errno, preadv, pwritev};
+use strongroom_sys::writeback;
 
 /// A store of bytes with random access, shared by all connections.
 ///
@@ -63,6 +64,12 @@ pub trait Backing: Send + Sync {
     /// # Errors
     /// The store's. The kernel reports a lost write once only, so the caller must remember it.
     fn flush(&self) -> io::Result<()>;
+
+    /// Hints that a range was written for good: the disk may have it now, which nobody waits for.
+    ///
+    /// Takes no note of errors: [`Backing::flush`] still reports them. A store that cannot do this
+    /// does nothing.
+    fn begin_writeback(&self, offset: u64, length: u64);
 
     /// Gives up the storage behind a range, which reads as anything afterwards.
     ///
@@ -136,6 +143,11 @@ impl Backing for FileBacking {
 
     fn flush(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn begin_writeback(&self, offset: u64, length: u64) {
+        // What could not begin is done by the next flush.
+        let _ = writeback::begin(&self.file, offset, length);
     }
 
     fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()> {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Errors of the data path, and their one table to NBD error numbers.
+//! Errors of the data path, and their tables to the error numbers of NBD and FUSE.
 
 use std::fmt;
 use std::io;
@@ -59,6 +59,27 @@ impl IoError {
             },
         };
         errno.raw_os_error().unsigned_abs()
+    }
+
+    /// The error number that FUSE's kernel side is told.
+    ///
+    /// A closed list: the kernel takes `ENOSYS` for "never ask again", and would drop every later
+    /// flush in silence if a disk's error of that number were passed on.
+    #[must_use]
+    pub fn fuse_errno(self) -> Errno {
+        match self {
+            Self::Invalid | Self::OutOfBounds => Errno::INVAL,
+            Self::BeyondEnd => Errno::NOSPC,
+            Self::ReadOnly => Errno::ROFS,
+            Self::NotSupported => Errno::OPNOTSUPP,
+            Self::NoMemory => Errno::NOMEM,
+            Self::ShutDown | Self::Cipher | Self::Truncated | Self::FlushFailed => Errno::IO,
+            Self::Disk(number) => match Errno::from_raw_os_error(number) {
+                Errno::NOSPC | Errno::DQUOT | Errno::FBIG => Errno::NOSPC,
+                Errno::NOMEM => Errno::NOMEM,
+                _ => Errno::IO,
+            },
+        }
     }
 
     /// The system's error number behind this error.
@@ -150,6 +171,16 @@ mod tests {
             assert_eq!(IoError::Disk(disk).nbd_errno(), wire, "errno {disk}");
             assert_eq!(IoError::Disk(disk).errno(), disk);
         }
+    }
+
+    #[test]
+    fn no_error_of_a_disk_tells_the_kernel_never_to_ask_again() {
+        for number in 1..200 {
+            let told = IoError::Disk(number).fuse_errno();
+            assert!(matches!(told, Errno::IO | Errno::NOSPC | Errno::NOMEM));
+        }
+        assert_eq!(IoError::FlushFailed.fuse_errno(), Errno::IO);
+        assert_eq!(IoError::ReadOnly.fuse_errno(), Errno::ROFS);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The data path of Strongroom: plaintext on an NBD socket, ciphertext in a file.
+//! The data path of Strongroom: plaintext on an NBD socket or in a FUSE file, ciphertext in a file.
 //!
 //! ```text
-//!   client ── socket ── nbd::Server ── Volume ── SectorTransform (the cipher)
-//!                                        └────── Backing (file or block device)
+//!   client ── socket ────── nbd::Server ──┬── Volume ── SectorTransform (the cipher)
+//!   kernel ── /dev/fuse ── fuse::Server ──┘      └───── Backing (file or block device)
 //! ```
 //!
 //! Bytes flow in place: a write is received into the connection's buffer, encrypted there and
@@ -16,6 +16,7 @@ mod backing;
 mod buffer;
 mod counters;
 mod error;
+pub mod fuse;
 mod geometry;
 mod locks;
 pub mod nbd;

@@ -22,6 +22,7 @@ pub(crate) struct MemoryBacking {
     pub(crate) fail_flush: AtomicBool,
     pub(crate) flushes: AtomicU64,
     pub(crate) holes: Mutex<Vec<(u64, u64)>>,
+    pub(crate) begun: Mutex<Vec<(u64, u64)>>,
 }
 
 impl MemoryBacking {
@@ -33,6 +34,7 @@ impl MemoryBacking {
             fail_flush: AtomicBool::new(false),
             flushes: AtomicU64::new(0),
             holes: Mutex::new(Vec::new()),
+            begun: Mutex::new(Vec::new()),
         })
     }
 
@@ -91,6 +93,10 @@ impl Backing for MemoryBacking {
             return Err(io::Error::from_raw_os_error(5));
         }
         Ok(())
+    }
+
+    fn begin_writeback(&self, offset: u64, length: u64) {
+        self.begun.lock().unwrap().push((offset, length));
     }
 
     fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()> {

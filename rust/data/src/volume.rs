@@ -169,6 +169,15 @@ impl Volume {
         self.flusher.flush(backing.as_ref())
     }
 
+    /// Hints that a range was written for good, so that a later flush finds less to do.
+    pub(crate) fn begin_writeback(&self, offset: u64, length: u64) {
+        if let Ok(backing) = self.backing()
+            && self.geometry.check_range(offset, length).is_ok()
+        {
+            backing.begin_writeback(self.geometry.position(offset), length);
+        }
+    }
+
     /// Hints that a range will be read soon.
     ///
     /// # Errors

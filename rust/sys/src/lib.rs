@@ -9,6 +9,7 @@
 //! * `copying`: copies that leave nothing in vector registers, for all code linked with this crate
 //! * [`descriptor`]: owned descriptors from the numbers that Python holds
 //! * [`dump`]: large work areas of ordinary memory that stay out of core dumps and are wiped
+//! * [`writeback`]: having the kernel write to the disk without waiting for it
 //!
 //! `SAFETY.md` beside this crate lists every invariant that the unsafe blocks rely on.
 
@@ -20,3 +21,4 @@ pub mod dump;
 pub mod secret;
 pub mod signals;
 pub mod stack;
+pub mod writeback;

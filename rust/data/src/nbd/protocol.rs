@@ -102,15 +102,20 @@ pub(crate) struct Negotiated {
 ///
 /// All connections share one store without a cache above it, so `CAN_MULTI_CONN` holds. Zeroing is
 /// never faster than writing, as zeroes are encrypted: `SEND_FAST_ZERO` tells clients that they may
-/// ask, and the answer is always `ENOTSUP`, which the specification allows.
+/// ask, and the answer is always `ENOTSUP`, which the specification allows. Trims are offered where
+/// they do something: nbdfuse takes the offer for a way to zero, which a trim is not.
 pub(crate) fn transmission_flags(volume: &Volume, negotiated: Negotiated) -> u16 {
     use transmission_flag as flag;
     let mut flags = flag::HAS_FLAGS | flag::SEND_FLUSH | flag::CAN_MULTI_CONN | flag::SEND_CACHE;
-    flags |= if volume.geometry().read_only {
+    let geometry = volume.geometry();
+    flags |= if geometry.read_only {
         flag::READ_ONLY
     } else {
-        flag::SEND_FUA | flag::SEND_TRIM | flag::SEND_WRITE_ZEROES | flag::SEND_FAST_ZERO
+        flag::SEND_FUA | flag::SEND_WRITE_ZEROES | flag::SEND_FAST_ZERO
     };
+    if geometry.discard && !geometry.read_only {
+        flags |= flag::SEND_TRIM;
+    }
     if negotiated.structured {
         flags |= flag::SEND_DF;
     }

@@ -56,10 +56,11 @@ const ALLOWED: &[(&str, &[c_long])] = &[
         ],
     ),
     (
-        "make writes durable, punch holes for trim, read ahead, learn the image's size",
+        "make writes durable, soon or now, punch holes for trim, read ahead, learn the image's size",
         &[
             libc::SYS_fsync,
             libc::SYS_fdatasync,
+            libc::SYS_sync_file_range,
             libc::SYS_fallocate,
             libc::SYS_fadvise64,
             libc::SYS_fstat,
