@@ -11,6 +11,7 @@ from typing import Final, Literal, Self, final
 
 __all__ = [
     "MAX_PASSPHRASE_BYTES",
+    "FuseServer",
     "HpkeReceiver",
     "Measure",
     "NbdServer",
@@ -456,6 +457,26 @@ class NbdServer:
 
     def stop(self) -> None:
         """Stop accepting, finish requests in flight, close connections, join all threads."""
+
+@final
+class FuseServer:
+    """Serves one volume as the one file of a FUSE file system, on threads without the GIL."""
+
+    def __new__(cls, volume: Volume, device_fds: Sequence[int], *, file_name: str) -> Self:
+        """Take descriptors of ``/dev/fuse``, which are duplicated, and serve until :meth:`stop`.
+
+        One of them is mounted, the others are clones of it; each is served by a thread of its own,
+        which ends with the mount.
+
+        Raises:
+            PlatformError: A thread could not be started.
+        """
+
+    def stop(self) -> None:
+        """Refuse what comes from now on, and wait for what is being done, at most 10 seconds.
+
+        A thread that waits for a request stays until the host unmounts, and does nothing more.
+        """
 
 def serve_nbd_connection(volume: Volume, connection_fd: int, *, export_name: str) -> None:
     """Serve one connected stream socket until the client leaves. Releases the GIL."""

@@ -55,7 +55,7 @@ mod core_module {
     #[pymodule_export]
     use super::tpm_session::{TpmAnswer, TpmAuthorization, TpmOpening, TpmSession, tpm_exchange};
     #[pymodule_export]
-    use super::volume::{NbdServer, Volume, serve_nbd_connection};
+    use super::volume::{FuseServer, NbdServer, Volume, serve_nbd_connection};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

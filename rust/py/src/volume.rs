@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! An unlocked volume and its NBD server.
+//! An unlocked volume, its NBD server and its FUSE server.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use strongroom_core::cipher::{CipherKind, SectorCipher, SectorSize};
+use strongroom_data::fuse;
 use strongroom_data::nbd::{self, Server};
 use strongroom_data::{FileBacking, Geometry, Volume as DataVolume, Workspace};
 use strongroom_sys::descriptor;
@@ -122,6 +123,32 @@ impl NbdServer {
         let listener = own_fd(listener_fd)?;
         let server = Server::start(Arc::clone(&volume.0), listener, export_name)
             .map_err(|error| platform_error("starting the NBD server", &error))?;
+        Ok(Self(Mutex::new(Some(server))))
+    }
+
+    fn stop(&self, py: Python<'_>) {
+        let server = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(server) = server {
+            py.detach(|| server.stop());
+        }
+    }
+}
+
+/// Serves one volume as a file of a FUSE file system. See the stub file for the contract.
+#[pyclass(frozen, module = "strongroom._core")]
+pub(crate) struct FuseServer(Mutex<Option<fuse::Server>>);
+
+#[pymethods]
+impl FuseServer {
+    #[new]
+    #[pyo3(signature = (volume, device_fds, *, file_name))]
+    fn new(volume: &Volume, device_fds: Vec<i32>, file_name: String) -> PyResult<Self> {
+        let devices = device_fds
+            .into_iter()
+            .map(own_fd)
+            .collect::<PyResult<Vec<_>>>()?;
+        let server = fuse::Server::start(Arc::clone(&volume.0), devices, file_name)
+            .map_err(|error| platform_error("starting the FUSE server", &error))?;
         Ok(Self(Mutex::new(Some(server))))
     }
 

@@ -505,6 +505,19 @@ class Serve(Call[Done]):
 
 
 @dataclass(frozen=True, slots=True)
+class ServeFuse(Call[Done]):
+    """Serve the unlocked volume as the file ``file_name`` of a FUSE file system.
+
+    ``devices`` are descriptors of ``/dev/fuse``: one that is mounted, and clones of it. What comes
+    from them is as little trusted as what comes from an NBD client.
+    """
+
+    devices: Annotated[tuple[File, ...], Items(4)]
+    file_name: Annotated[str, Size(1, 255)]
+    result: ClassVar[type[object]] = Done
+
+
+@dataclass(frozen=True, slots=True)
 class ReadCounters(Call[Counters]):
     """Ask for the running totals of the unlocked volume."""
 
@@ -665,6 +678,7 @@ ECALLS: Final[tuple[type[Call[object]], ...]] = (
     RestoreHeader,
     RunSelftest,
     Serve,
+    ServeFuse,
     Shutdown,
     TakeOver,
     Unlock,

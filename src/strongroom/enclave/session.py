@@ -3,7 +3,7 @@
 
 ::
 
-    fresh --LoadDisk--> loaded --Unlock--> unlocked --Serve--> serving
+    fresh --LoadDisk--> loaded --Unlock--> unlocked --Serve, ServeFuse--> serving
       |                   |
       +-- CreateVolume,   +-- DumpHeader, BackupHeader, AddKeyslot, ChangeKeyslot, RemoveKeyslot,
           ReadBackup,         Reseal, HandOver, TakeOver
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from strongroom import __version__, _core
-from strongroom._core import HpkeReceiver, NbdServer, Volume
+from strongroom._core import FuseServer, HpkeReceiver, NbdServer, Volume
 from strongroom.boundary import calls
 from strongroom.boundary.calls import Call
 from strongroom.boundary.channel import Received
@@ -41,6 +41,9 @@ from strongroom.tee.provider import Tee
 from strongroom.values import dataclass, replace
 
 PartT = TypeVar("PartT")
+
+_FUSE_NUMBER = os.makedev(10, 229)
+"""Of ``/dev/fuse``. Spec: Documentation/admin-guide/devices.txt."""
 
 _REPAIRED = "the damaged header copy was repaired from the good one"
 _ACCEPTED = "the changed header was accepted and authenticated anew"
@@ -104,6 +107,7 @@ class Session:
         self._inspected: Inspected | None = None
         self._volume: Volume | None = None
         self._server: NbdServer | ChannelServer | None = None
+        self._fuse: FuseServer | None = None
         self.ended = False
 
     def answer(self, received: Received) -> object:  # noqa: C901, PLR0911, PLR0912
@@ -135,6 +139,8 @@ class Session:
                 return self._unlock(call)
             case calls.Serve(listener, export_name):
                 return self._serve(listener, export_name)
+            case calls.ServeFuse(devices, file_name):
+                return self._serve_fuse(devices, file_name)
             case calls.ReadCounters():
                 volume = _required(self._volume, "the volume is not unlocked")
                 return calls.Counters(**volume.counters())
@@ -190,6 +196,9 @@ class Session:
             self._tpm = None
 
     def _stop_serving(self) -> None:
+        if self._fuse is not None:
+            self._fuse.stop()
+            self._fuse = None
         if self._server is not None:
             self._server.stop()
             self._server = None
@@ -282,6 +291,15 @@ class Session:
         self._server = NbdServer(volume, listener, export_name=export_name)
         return calls.Done()
 
+    def _serve_fuse(self, devices: tuple[int, ...], file_name: str) -> calls.Done:
+        volume = _required(self._volume, "the volume is not unlocked")
+        if self._fuse is not None:
+            raise BoundaryError("the volume is served by FUSE already")
+        if not devices or not all(_is_fuse_device(device) for device in devices):
+            raise BoundaryError("a descriptor is not one of /dev/fuse")
+        self._fuse = FuseServer(volume, devices, file_name=file_name)
+        return calls.Done()
+
     def _changed(self, change: tuple[Inspected, PartT]) -> PartT:
         # The next change starts from what is on the disk now.
         self._inspected, answer = change
@@ -353,6 +371,11 @@ def _volume(loaded: LoadedVolume, opened: Opened, *, discard: bool) -> Volume:
         read_only=disk.read_only,
         discard=discard or "allow-discards" in header.flags,
     )
+
+
+def _is_fuse_device(device: int) -> bool:
+    status = os.fstat(device)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == _FUSE_NUMBER
 
 
 def _required(part: PartT | None, otherwise: str) -> PartT:
