@@ -46,6 +46,17 @@ class Reporter(Protocol):
         """Say something that the operator should know and that is not an error."""
 
 
+class FuseServing(Protocol):
+    """Has the enclave serve the volume as the one file of a mounted FUSE file system."""
+
+    def __call__(self, devices: tuple[int, ...], file_name: str) -> None:
+        """Pass copies of the descriptors of ``/dev/fuse``; return when it serves.
+
+        Raises:
+            StrongroomError: What the enclave raised.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class ImageReference:
     """An image file or block device, and its detached header if it has one."""

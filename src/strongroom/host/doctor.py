@@ -41,8 +41,7 @@ _PROMISE: Final = (
 """The ``process`` column of ``spec/threat-model.md``; a test holds the two together."""
 
 _TOOLS: Final = (
-    ("nbdfuse", "attaching by FUSE", "apt install nbdfuse"),
-    ("fusermount3", "attaching by FUSE", "apt install fuse3"),
+    ("nbdfuse", "attaching by FUSE with --boundary stdio or tcp", "apt install nbdfuse"),
     ("wipefs", "seeing what a target holds before formatting it", "apt install util-linux"),
     ("cryptsetup", "opening volumes without Strongroom", "apt install cryptsetup-bin"),
 )

@@ -11,11 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Protocol, Self, TypeVar
 
-from strongroom.boundary.calls import OCALLS, Call, Done, ReportProgress, Serve, Shutdown
+from strongroom.boundary.calls import OCALLS, Call, Done, ReportProgress, Serve, ServeFuse, Shutdown
 from strongroom.boundary.channel import Caller, Received, registry_of
 from strongroom.errors import BoundaryError, UsageError
 from strongroom.host.attach._libc import io_flusher
-from strongroom.host.contracts import Reporter, TeeName, Transport
+from strongroom.host.contracts import FuseServing, Reporter, TeeName, Transport
 from strongroom.host.starting import StartDisk, process
 from strongroom.host.transport import Connected, link
 
@@ -91,6 +91,14 @@ class EnclaveProcess:
         else:
             self.call(Serve(None, export_name))
             self._multiplexer.forward(listener)
+
+    @property
+    def fuse(self) -> FuseServing | None:
+        """What has the volume served by FUSE; nothing where no descriptor can be passed."""
+        return self._serve_fuse if self._multiplexer is None else None
+
+    def _serve_fuse(self, devices: tuple[int, ...], file_name: str) -> None:
+        self.call(ServeFuse(devices, file_name))
 
     def shut_down(self) -> None:
         """Ask the enclave to flush and erase its keys, and wait until it is gone.

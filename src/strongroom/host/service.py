@@ -165,6 +165,8 @@ class Service:
                     size_bytes=facts.data_size_bytes,
                     sector_size_bytes=facts.sector_size_bytes,
                     read_only=request.read_only,
+                    discard=request.discard or facts.discard_allowed,
+                    serve_fuse=self._enclave.fuse,
                 )
         except StrongroomError:
             # Half open is not a state: the keys go, and the name becomes free.

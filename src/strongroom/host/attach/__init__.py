@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turn an open volume's NBD socket into a block device, and take it away again.
+"""Turn an open volume into a block device, and take it away again.
 
 ``attach`` and ``detach`` are for the live host; ``clean_stale`` and ``find_orphans`` clear up after
 one that was killed. Nothing here sees a key, or a byte of the volume besides the kernel's own

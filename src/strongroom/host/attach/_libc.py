@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The four Linux calls that Python's standard library does not offer.
+"""The five Linux calls that Python's standard library does not offer.
 
 Nothing here knows about volumes: integers and paths in, ``OSError`` out.
 """
@@ -11,16 +11,36 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+_MS_RDONLY: Final = 1
+_MS_NOSUID: Final = 2
+_MS_NODEV: Final = 4
+_MS_NOEXEC: Final = 8
 _MNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
 _PR_SET_IO_FLUSHER: Final = 57
 _PR_GET_IO_FLUSHER: Final = 58
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.mount.argtypes = (*(ctypes.c_char_p,) * 3, ctypes.c_ulong, ctypes.c_char_p)
 _libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
 _libc.syncfs.argtypes = (ctypes.c_int,)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
+
+
+def mount(
+    source: str, mount_point: Path, file_system: str, options: str, *, read_only: bool
+) -> None:
+    """Mount a file system on which nothing is a device or a program.
+
+    Raises:
+        OSError: No permission, no such file system, or it refused the options.
+    """
+    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC | (_MS_RDONLY if read_only else 0)
+    result = _libc.mount(
+        source.encode(), os.fsencode(mount_point), file_system.encode(), flags, options.encode()
+    )
+    _check(result, mount_point)
 
 
 def unmount_lazily(mount_point: Path) -> None:

@@ -2,6 +2,7 @@
 """Choose how to attach a volume, do it, and say why."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, assert_never
 
@@ -18,18 +19,56 @@ from strongroom.host.attach.backend import Attached, Backend
 from strongroom.host.attach.fuse import attach_fuse, check_fuse
 from strongroom.host.attach.link import DEVICE_DIRECTORY, make_link
 from strongroom.host.attach.nbd import attach_nbd, check_nbd
+from strongroom.host.attach.nbdfuse import attach_nbdfuse, check_nbdfuse
 from strongroom.host.attach.plan import AttachPlan
 from strongroom.host.attach.record import new_tag
+from strongroom.values import dataclass
 
 if TYPE_CHECKING:
     # It needs the Rust core at run time, which this package does not.
-    from strongroom.host.contracts import Attachment
+    from strongroom.host.contracts import Attachment, FuseServing
 
 _MACHINE_LACKS: Final = (NoKernelNbdError, NoFuseError, NoLoopError, NoPermissionError)
 """Errors after which ``auto`` tries the next way; any other error is one of the volume."""
 
 
-def attach(
+@dataclass(frozen=True, slots=True)
+class FuseWay:
+    """Which of the two ways to attach by FUSE goes with an enclave."""
+
+    serve: "FuseServing | None"
+    discard: bool
+
+    @property
+    def words(self) -> str:
+        """Say which, for the operator."""
+        if self.serve is None:
+            return "through nbdfuse, as this boundary carries no descriptors"
+        return "the enclave answers FUSE itself"
+
+    def lack(self) -> StrongroomError | None:
+        """Return what the machine lacks for it."""
+        if self.serve is None and self.discard:
+            # It has holes punched where a file system wants zeroes, and would leave what was there.
+            return NoFuseError(
+                "nbdfuse does not go with discards: it takes zeroes for trims",
+                hint="use --boundary fd, --attach none, or the kernel's nbd",
+            )
+        return _lack_of(check_nbdfuse if self.serve is None else check_fuse)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Say what does not go this way."""
+        if not self.discard:
+            return ()
+        return ("discards do not reach the image by FUSE: use --attach nbd, or an NBD client",)
+
+    def attach(self, plan: AttachPlan) -> Backend:
+        """See :func:`attach_fuse` and :func:`attach_nbdfuse`."""
+        return attach_nbdfuse(plan) if self.serve is None else attach_fuse(plan, self.serve)
+
+
+def attach(  # noqa: PLR0913 - one argument for each thing to know
     choice: "Attachment",
     *,
     name: str,
@@ -38,11 +77,13 @@ def attach(
     size_bytes: int,
     sector_size_bytes: int,
     read_only: bool,
+    discard: bool,
+    serve_fuse: "FuseServing | None",
     device_directory: Path = DEVICE_DIRECTORY,
 ) -> Attached:
     """Attach an open volume as a block device and return when the device is usable.
 
-    Call it on the main thread, which must live as long as the device (see ``attach_fuse``). Keep
+    Call it on the main thread, which must live as long as the device (see ``attach_nbdfuse``). Keep
     the result until :func:`detach`: it holds the device open.
 
     Args:
@@ -53,12 +94,15 @@ def attach(
         size_bytes: The volume's size; the server must agree.
         sector_size_bytes: The device's logical block size, 512 to 4096.
         read_only: Refuse writes, whatever the server allows.
+        discard: The volume passes trims on to its image.
+        serve_fuse: Has the enclave serve it by FUSE; ``None`` where no descriptor can be passed to
+            it, and nbdfuse has to stand between.
         device_directory: Where the link is made.
 
     Raises:
         UnavailableError: ``ublk``, which this version does not have.
         NoKernelNbdError: ``nbd``, and the kernel has no NBD client.
-        NoFuseError: ``fuse``, and FUSE or nbdfuse is missing or failed.
+        NoFuseError: ``fuse``, and FUSE, or nbdfuse where it is needed, is missing or failed.
         NoLoopError: ``fuse``, and no loop device could be had.
         NoPermissionError: The caller lacks the rights.
         PlatformError: The server or the kernel did not answer, or refused.
@@ -74,10 +118,12 @@ def attach(
         read_only=read_only,
         tag=new_tag(runtime, name),
     )
-    return _attach_as(choice, plan, device_directory)
+    return _attach_as(choice, plan, FuseWay(serve_fuse, discard=discard), device_directory)
 
 
-def _attach_as(choice: "Attachment", plan: AttachPlan, device_directory: Path) -> Attached:
+def _attach_as(
+    choice: "Attachment", plan: AttachPlan, by_fuse: FuseWay, device_directory: Path
+) -> Attached:
     match choice:
         case "none":
             return _nothing("no device was asked for")
@@ -89,40 +135,49 @@ def _attach_as(choice: "Attachment", plan: AttachPlan, device_directory: Path) -
         case "nbd":
             return _made("nbd", attach_nbd(plan), "nbd was asked for", device_directory)
         case "fuse":
-            # Before nbdfuse is started: it says less of why it fails.
-            if (lack := _lack_of_fuse()) is not None:
+            # Before anything is started, which says less of why it fails.
+            if (lack := by_fuse.lack()) is not None:
                 raise lack
-            return _made("fuse", attach_fuse(plan), "fuse was asked for", device_directory)
+            reason = f"fuse was asked for; {by_fuse.words}"
+            return _made(
+                "fuse", by_fuse.attach(plan), reason, device_directory, notices=by_fuse.notices
+            )
         case "auto":
-            return _automatic(plan, device_directory)
+            return _automatic(plan, by_fuse, device_directory)
         case _:
             assert_never(choice)
 
 
-def _automatic(plan: AttachPlan, device_directory: Path) -> Attached:
+def _automatic(plan: AttachPlan, by_fuse: FuseWay, device_directory: Path) -> Attached:
     try:
         backend: Backend = attach_nbd(plan)
     except _MACHINE_LACKS as err:
         no_nbd = err.message
     else:
         return _made("nbd", backend, "the kernel has an NBD client", device_directory)
-    if (lack := _lack_of_fuse()) is not None:
+    if (lack := by_fuse.lack()) is not None:
         return _nothing(f"{no_nbd}; {lack.message}")
     try:
-        backend = attach_fuse(plan)
+        backend = by_fuse.attach(plan)
     except _MACHINE_LACKS as err:
         return _nothing(f"{no_nbd}; {err.message}")
-    reason = f"{no_nbd}; FUSE and loop devices are available"
-    return _made("fuse", backend, reason, device_directory)
+    reason = f"{no_nbd}; FUSE and loop devices are available; {by_fuse.words}"
+    return _made("fuse", backend, reason, device_directory, notices=by_fuse.notices)
 
 
 def _made(
-    kind: Literal["fuse", "nbd"], backend: Backend, reason: str, device_directory: Path
+    kind: Literal["fuse", "nbd"],
+    backend: Backend,
+    reason: str,
+    device_directory: Path,
+    *,
+    notices: tuple[str, ...] = (),
 ) -> Attached:
     node = backend.block_device
     device, notice = make_link(device_directory, str(backend.record["name"]), node)
     record = backend.record | {"link": None if notice else str(device)}
-    return Attached(kind, device, node, reason, record, (notice,) if notice else (), backend)
+    notices += (notice,) if notice else ()
+    return Attached(kind, device, node, reason, record, notices, backend)
 
 
 def _nothing(reason: str) -> Attached:
@@ -131,7 +186,7 @@ def _nothing(reason: str) -> Attached:
 
 def survey() -> tuple[tuple[str, StrongroomError | None], ...]:
     """Return each way of attaching and why this machine lacks it, for ``doctor``."""
-    return (("nbd", _lack_of_nbd()), ("fuse", _lack_of_fuse()))
+    return (("nbd", _lack_of_nbd()), ("fuse", _lack_of(check_fuse)))
 
 
 def _lack_of_nbd() -> StrongroomError | None:
@@ -142,9 +197,9 @@ def _lack_of_nbd() -> StrongroomError | None:
     return None
 
 
-def _lack_of_fuse() -> StrongroomError | None:
+def _lack_of(check: Callable[[], None]) -> StrongroomError | None:
     try:
-        check_fuse()
+        check()
     except _MACHINE_LACKS as err:
         return err
     if not loop.CONTROL.exists():

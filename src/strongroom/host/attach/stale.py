@@ -210,7 +210,7 @@ def _run(call: Callable[[], None]) -> bool:
 
 
 def _is_ours(file_system: str) -> bool:
-    return file_system in {"fuse", "fuse.nbdfuse"}
+    return file_system in {"fuse", "fuse.nbdfuse", "fuse.strongroom", "fusectl"}
 
 
 def _orphan_mounts(runtime_root: Path) -> list[Orphan]:
