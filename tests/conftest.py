@@ -97,7 +97,6 @@ def require_root() -> None:
 def require_fuse() -> None:
     """Require FUSE and loop devices."""
     require_root()
-    require_tools("nbdfuse", "fusermount3")
     require(
         condition=Path("/dev/fuse").exists() and Path("/dev/loop-control").exists(),
         reason="no /dev/fuse or no /dev/loop-control",

@@ -245,7 +245,7 @@ def test_a_machine_that_lacks(
     scene: Scene, opening: Opening, *, device: str, code: int, says: str
 ) -> None:
     require_root()
-    require_tools("unshare", "nbdfuse")
+    require_tools("unshare")
     require(condition=Path(device).exists(), reason=f"no {device}")
     words = tuple("fuse" if word == "none" else word for word in opening)
     scene.refuses(*words, code=code, says=says, wrapper=without(device))

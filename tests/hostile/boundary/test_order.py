@@ -36,8 +36,8 @@ ALLOWED: Final = {
         "Reseal",
         "TakeOver",
     },
-    "unlocked": {"Serve", "ReadCounters"},
-    "serving": {"ReadCounters"},
+    "unlocked": {"Serve", "ServeFuse", "ReadCounters"},
+    "serving": {"ServeFuse", "ReadCounters"},
 }
 """Spec: spec/boundary.md, "Order"."""
 
@@ -69,6 +69,7 @@ def requests(descriptor: int) -> list[Call[object]]:
         calls.Reseal(SEALED, "signer", adopt=False),
         calls.RestoreHeader(descriptor, None, descriptor, force=False),
         calls.Serve(descriptor, "volume"),
+        calls.ServeFuse((descriptor,), "volume"),
         calls.TakeOver(HANDOVER),
         calls.Unlock(SEALED, discard=False),
     ]

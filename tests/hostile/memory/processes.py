@@ -18,7 +18,6 @@ CONNECTIONS: Final = 4
 _ROLES: Final = {
     "strongroom.enclave": "enclave",
     "strongroom.host.daemon": "host",
-    "nbdfuse": "nbdfuse",
     "strongroom": "cli",
 }
 
@@ -56,9 +55,7 @@ class Witness:
             self.keep(memory_of(pid, role, "running"))
         with stopped(*roles):
             for pid, role in roles.items():
-                # Most of nbdfuse is the address space that its threads reserve.
-                undumpable = role != "nbdfuse"
-                self.keep(core_of(pid, role, self.directory, undumpable=undumpable))
+                self.keep(core_of(pid, role, self.directory))
                 self.keep(memory_of(pid, role, "stopped"))
 
     def keep(self, dump: Dump | None) -> None:

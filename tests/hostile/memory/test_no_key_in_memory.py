@@ -78,7 +78,6 @@ def check_witness(witness: Witness, cores: dict[str, int]) -> None:
     marks = {
         "enclave": b"strongroom.enclave",
         "host": b"strongroom.host.daemon",
-        "nbdfuse": b"nbd+unix",
         "cli": str(STRONGROOM).encode(),
     }
     for role, least in cores.items():
@@ -122,8 +121,8 @@ def test_as_a_device_under_load(operator: Operator, witness: Witness) -> None:
         for _ in range(2):
             time.sleep(random.random())
             witness.look(volume["host_pid"])
-    check_witness(witness, {"enclave": 2, "host": 2, "nbdfuse": 2})
-    assert any(dump.holds(IO_PATTERN) for dump in witness.of("nbdfuse"))
+    check_witness(witness, {"enclave": 2, "host": 2})
+    assert any(dump.holds(IO_PATTERN) for dump in witness.of("enclave"))
     assert witness.hits("device under load", wanted) == []
 
 

@@ -64,7 +64,7 @@ def check_information(uri: str, *, size_bytes: int, read_only: bool) -> None:
         "can_flush": True,
         "can_fua": not read_only,
         "can_multi_conn": True,
-        "can_trim": not read_only,
+        "can_trim": False,
         "can_zero": not read_only,
         "block_size_minimum": 1,
         "block_size_preferred": 4096,

@@ -14,7 +14,17 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from strongroom.host.attach import Attached, attach, clean_stale, detach, find_orphans
+from strongroom.boundary import calls
+from strongroom.host.attach import (
+    Attached,
+    FuseServing,
+    attach,
+    clean_stale,
+    detach,
+    find_orphans,
+)
+from tests.hostile.boundary.evil import Enclave, new_volume
+from tests.system.crash.remains import descendants
 
 if TYPE_CHECKING:
     from strongroom.host.contracts import Attachment
@@ -62,6 +72,9 @@ class Bench:
     root: Path
     server: subprocess.Popen[bytes] | None = None
     made: list[Attached] = field(default_factory=list)
+
+    size: int = SIZE
+    serve_fuse: FuseServing | None = None
 
     @property
     def runtime(self) -> Path:
@@ -113,9 +126,11 @@ class Bench:
             name="vol",
             socket=self.socket,
             runtime=self.runtime,
-            size_bytes=SIZE,
+            size_bytes=self.size,
             sector_size_bytes=sector,
             read_only=read_only,
+            discard=False,
+            serve_fuse=self.serve_fuse,
             device_directory=self.devices,
         )
         self.made.append(attached)
@@ -144,6 +159,50 @@ class Bench:
             self.server = None
 
 
+@dataclass
+class EnclaveBench(Bench):
+    """The same, but an enclave serves the volume, by FUSE alone."""
+
+    enclave: Enclave | None = None
+
+    @property
+    def image(self) -> Path:
+        return self.root / "image"
+
+    def start(self) -> Enclave:
+        """Start an enclave, make the volume if there is none, and unlock it."""
+        self.runtime.mkdir(parents=True, exist_ok=True)
+        if not self.image.exists():
+            maker = Enclave(self.root / "maker.log")
+            new_volume(maker, self.image, factors=("passphrase",))
+            maker.close()
+        self.enclave = enclave = Enclave(self.root / "enclave.log")
+        self.size = enclave.load(self.image).data_size_bytes
+        enclave.unlock()
+        self.serve_fuse = self._serve_fuse
+        return enclave
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the process that serves."""
+        assert self.enclave is not None
+        for process in descendants(self.enclave.process.pid):
+            process.kill(number)
+
+    def end(self) -> None:
+        """End the enclave, whatever it does."""
+        if self.enclave is not None:
+            self.signal(signal.SIGCONT)
+            self.enclave.close()
+
+    def counters(self) -> calls.Counters:
+        assert self.enclave is not None
+        return self.enclave.call(calls.ReadCounters())
+
+    def _serve_fuse(self, devices: tuple[int, ...], file_name: str) -> None:
+        assert self.enclave is not None
+        self.enclave.call(calls.ServeFuse(devices, file_name))
+
+
 def nbdfuses(root: str) -> list[int]:
     """Return the living nbdfuse processes that serve below ``root``."""
     found = []
@@ -168,5 +227,20 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         detach(attached, force=True)
         clean_stale(attached.record)
     made.kill_server()
+    for orphan in find_orphans(made.runtime.parent, made.devices):
+        clean_stale(orphan.record)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[EnclaveBench]:
+    require("mkfs.ext4", nodes=("/dev/fuse", "/dev/loop-control"))
+    made = EnclaveBench(tmp_path)
+    made.start()
+    yield made
+    made.signal(signal.SIGCONT)
+    for attached in made.made:
+        detach(attached, force=True)
+        clean_stale(attached.record)
+    made.end()
     for orphan in find_orphans(made.runtime.parent, made.devices):
         clean_stale(orphan.record)

@@ -81,6 +81,8 @@ def attach_by(choice: Literal["auto", "nbd"], *, sector: int, read_only: bool = 
         size_bytes=SIZE,
         sector_size_bytes=sector,
         read_only=read_only,
+        discard=False,
+        serve_fuse=None,
     )
 
 

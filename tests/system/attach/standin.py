@@ -12,14 +12,14 @@ import sys
 from pathlib import Path
 from typing import Literal, cast
 
-from strongroom.host.attach import attach, attaching, fuse, loop
+from strongroom.host.attach import attach, attaching, loop, nbdfuse
 
 
 def stop_after(place: str) -> None:
     """Send ourselves SIGSTOP when the named call is done."""
     owner, name = {
-        "start": (fuse, "_start"),
-        "bind": (fuse, "_bind"),
+        "start": (nbdfuse, "_start"),
+        "bind": (nbdfuse, "bind"),
         "loop": (loop, "make_loop"),
         "link": (attaching, "make_link"),
     }[place]
@@ -45,6 +45,8 @@ def main() -> None:
         size_bytes=int(size),
         sector_size_bytes=4096,
         read_only=False,
+        discard=False,
+        serve_fuse=None,
         device_directory=Path(devices),
     )
     print(json.dumps(attached.record), flush=True)

@@ -6,13 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from strongroom.host.attach import fuse
+from strongroom.host.attach import nbdfuse
 from tests.conftest import require_tools
 
 ORPHANED = """
 import os, sys, time
-from strongroom.host.attach import fuse
-prefix = fuse._ending_with_this_process()
+from strongroom.host.attach import nbdfuse
+prefix = nbdfuse._ending_with_this_process()
 if os.fork() == 0:
     parent = os.getppid()
     while os.getppid() == parent:
@@ -36,6 +36,6 @@ def test_a_helper_whose_host_is_gone_does_not_start(tmp_path: Path) -> None:
 
 def test_a_helper_whose_host_lives_starts(tmp_path: Path) -> None:
     require_tools("setpriv")
-    command = [*fuse._ending_with_this_process(), "touch", str(tmp_path / "started")]
+    command = [*nbdfuse._ending_with_this_process(), "touch", str(tmp_path / "started")]
     subprocess.run(command, check=True, timeout=30)
     assert (tmp_path / "started").exists()

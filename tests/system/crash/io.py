@@ -23,7 +23,7 @@ from tests.system.crash.remains import (
 
 Road: TypeAlias = Literal["socket", "device", "ext4"]
 ROADS: tuple[Road, ...] = ("socket", "device", "ext4")
-Target: TypeAlias = Literal["enclave", "host", "nbdfuse", "enclave+host"]
+Target: TypeAlias = Literal["enclave", "host", "enclave+host"]
 
 _SYSTEM_PYTHON = "/usr/bin/python3"
 _PROGRAM = Path(writer.__file__)
@@ -61,7 +61,6 @@ class Writing:
         pids = {
             "enclave": {enclave},
             "host": {host},
-            "nbdfuse": {item.pid for item in below if item.command.startswith("nbdfuse")},
             "enclave+host": {enclave, host},
         }[target]
         assert pids
@@ -71,10 +70,9 @@ class Writing:
             for process in processes_of(self.operator.place) + below:
                 if process.pid in pids:
                     process.kill()
-            if target != "nbdfuse":
-                ended = select.poll()
-                ended.register(host_fd, select.POLLIN)
-                assert ended.poll(60_000), "the host does not end within 60 seconds"
+            ended = select.poll()
+            ended.register(host_fd, select.POLLIN)
+            assert ended.poll(60_000), "the host does not end within 60 seconds"
         finally:
             os.close(host_fd)
 

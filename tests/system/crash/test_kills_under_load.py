@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kill -9 of enclave, host and nbdfuse while the volume is written to."""
+"""Kill -9 of enclave and host while the volume is written to."""
 
 import random
 import time
@@ -30,7 +30,7 @@ POINTS = 24
 MANY_POINTS = 100
 OPENINGS = 6
 AT_A_TIME = 3
-TARGETS: tuple[Target, ...] = ("host", "enclave+host", "enclave", "nbdfuse")
+TARGETS: tuple[Target, ...] = ("host", "enclave+host", "enclave")
 
 Bases = dict[Road, Path]
 
@@ -49,15 +49,11 @@ def kill_under_load(bases: Bases, place: Path, seed: str, point: int) -> str:
     rng = random.Random(number)
     operator, road = Operator(place), ROADS[point % len(ROADS)]
     target = TARGETS[point // len(ROADS) % len(TARGETS)]
-    if road == "socket" and target == "nbdfuse":
-        target = "host"
     name = f"c{number}"
     with writing(operator, prepared(operator, bases[road]), name, road) as this:
         time.sleep(rng.uniform(0, 0.4))
         this.kill(target)
         flushed = this.rounds()
-    if target == "nbdfuse":
-        operator.close(name, "--force")
     again = name if point % 2 else f"{name}b"
     if point % 4 < 2:
         assert operator.strongroom("list", "--json").stdout.strip() == "[]"
