@@ -21,6 +21,7 @@ from strongroom.errors import (
     UnavailableError,
 )
 from strongroom.host.attach import attach, clean_stale, detach, fuse, loop, nbdfuse
+from tests.harness import Operator
 
 from .conftest import SIZE, Bench, nbdfuses, require, run, wait_for
 
@@ -351,3 +352,34 @@ def test_attaching_to_a_hanging_server_ends(bench: Bench, monkeypatch: pytest.Mo
         bench.attach()
     assert "not ready" in caught.value.message
     assert bench.leftovers() == []
+
+
+# --- when it is used
+
+
+def test_a_boundary_without_descriptors_takes_nbdfuse_and_says_so(operator: Operator) -> None:
+    require("nbdfuse", nodes=("/dev/fuse", "/dev/loop-control"))
+    image = operator.place / "image"
+    operator.format(image, size="24M")
+    options = ("--attach", "fuse", "--boundary", "stdio")
+    name = f"stdio-{os.getpid()}"
+    with operator.opened(image, name, *options) as facts:
+        assert "through nbdfuse" in facts["attach_reason"]
+        device = Path(facts["device"])
+        content = os.urandom(1 << 20)
+        with device.open("r+b", buffering=0) as file:
+            write_through(file.fileno(), content)
+        # A trim is no way to zero: not offered, it is not taken for one.
+        done = operator.run(
+            *("fallocate", "--punch-hole", "--offset", "0", "--length", "1MiB", device), check=False
+        )
+        operator.run("blockdev", "--flushbufs", device)
+        found = device.read_bytes()[: 1 << 20]
+        assert found == (content if done.returncode else bytes(1 << 20))
+    done = operator.strongroom(
+        *("open", image, name, *options, "--discard"),
+        *("--passphrase-file", operator.passphrase_file),
+        check=False,
+    )
+    assert done.returncode == NoFuseError.exit_code
+    assert "nbdfuse does not go with discards" in done.stderr
