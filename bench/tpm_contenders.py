@@ -132,7 +132,7 @@ def enrolled_tpm(place: Path) -> Iterator[Ready]:
         # Where libtss2 looks for the control channel.
         (tpm.place / "swtpm.sock.ctrl").symlink_to(tpm.place / "control.sock")
         with enclave_before(tpm) as enclave:
-            met = enclave.call(tpm_calls.MeetTpm())
+            met = enclave.call(tpm_calls.MeetTpm(None))
         with enclave_before(tpm) as enclave:
             enclave.call(tpm_calls.KnowTpm(met.record))
             enclave.call(tpm_calls.DefineNv(INDEX, "ordinary", BYTES, "none", None))
