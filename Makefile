@@ -60,9 +60,12 @@ lint: setup ## formatters, linters, types, import rules, stub check, generated d
 
 check: lint test ## the whole gate, as CI runs it
 
-bench: setup ## measure on this machine, side by side with other tools
-	$(BIN)/python bench/run.py
-	$(BIN)/python bench/tpm_round_trip.py --keep
+# Of ARGS, --quick leaves docs/performance.md as it is; with --only, round trips to a TPM are left out.
+bench: setup guest-kernel ## measure on this machine, side by side with other tools: make bench ARGS='--only nbd'
+	$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python bench/run.py $(ARGS)
+	$(if $(filter --quick --only,$(ARGS)),,$(BIN)/python bench/tpm_round_trip.py --keep)
+	$(if $(filter --quick,$(ARGS)),,$(BIN)/python bench/report.py)
 
 # Ten million exchanges take a quarter of an hour. New inputs stay in build/.
 fuzz: RUNS ?= 10000000

@@ -1,15 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is measured of the parts: cipher, key derivation, opening, and a mounted file system."""
+"""What is measured of the cipher alone."""
 
-import contextlib
 import json
-import os
-import re
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -18,8 +13,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import XTS
 
-from bench.pairs import Pair, in_turn
-from bench.servers import Place, luks1_file, make_volume, opened
+from bench.pairs import Pair
 from strongroom._core import cipher_backend
 
 REPOSITORY: Final = Path(__file__).parents[1]
@@ -27,23 +21,6 @@ CIPHER_SPEED: Final = ("cargo", "run", "--release", "--quiet", "-p", "strongroom
 CIPHER_RUN_BYTES: Final = 1024 * 1024
 CIPHER_ROUNDS, CIPHER_CALLS = 60, 8
 OPENSSL: Final = ("openssl", "speed", "-seconds", "1", "-bytes", "4096", "-evp", "aes-256-xts")
-PASSES, MEMORY_KIB, LANES = 4, 256 * 1024, 2
-SALT: Final = "0123456789abcdef"
-OUR_ARGON2: Final = """
-import os, sys, time
-from strongroom._core import argon2, read_secret_file
-passes, memory, lanes = map(int, sys.argv[2:])
-reader, writer = os.pipe()
-os.write(writer, b"bench")
-os.close(writer)
-secret = read_secret_file(reader)
-start = time.perf_counter()
-argon2(secret, sys.argv[1].encode(), variant="argon2id", memory_kib=memory, iterations=passes,
-       lanes=lanes, length_bytes=32)
-print(time.perf_counter() - start)
-"""
-FILE_BYTES: Final = 128 * 1024 * 1024
-PIECE_BYTES: Final = 1024 * 1024
 
 
 def cipher(*, rounds: int) -> Iterator[Pair]:
@@ -118,137 +95,3 @@ def cipher_program() -> dict[str, float]:
         done = subprocess.run([*OPENSSL, *options], check=True, capture_output=True, text=True)
         speeds[direction] = float(done.stdout.split()[-1].removesuffix("k")) / 1e6
     return speeds
-
-
-def key_derivation(*, rounds: int) -> Iterator[Pair]:
-    """Argon2id with the same parameters, against libargon2's own program."""
-    measure = f"Argon2id, {MEMORY_KIB // 1024} MiB, {PASSES} passes, {LANES} lanes"
-    values = in_turn(our_argon2, libargon2, rounds)
-    yield Pair(measure, "s", "core", "argon2", values, larger_is_better=False)
-
-
-def our_argon2() -> float:
-    """Return the seconds of one derivation."""
-    numbers = (str(PASSES), str(MEMORY_KIB), str(LANES))
-    done = subprocess.run(
-        [sys.executable, "-c", OUR_ARGON2, SALT, *numbers],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return float(done.stdout)
-
-
-def libargon2() -> float:
-    """Return the seconds of one derivation; its program does a second one to verify."""
-    numbers = ("-t", str(PASSES), "-k", str(MEMORY_KIB), "-p", str(LANES), "-l", "32")
-    done = subprocess.run(
-        ["argon2", SALT, "-id", *numbers],
-        check=True,
-        capture_output=True,
-        text=True,
-        input="bench",
-    )
-    found = re.search(r"([0-9.]+) seconds", done.stdout)
-    if found is None:
-        raise RuntimeError(f"no time in {done.stdout!r}")
-    return float(found[1])
-
-
-def opening(place: Place, *, rounds: int) -> Iterator[Pair]:
-    """From the command to a socket that answers, without the passphrase's cost."""
-    image, other = make_volume(place, 16), luks1_file(place, "opening.img", 16)
-    values = in_turn(
-        partial(our_opening, place, image), partial(qemu_opening, place, other), rounds
-    )
-    measure = "open to ready, cheapest PBKDF2"
-    yield Pair(measure, "s", "strongroom open", "qemu-nbd --fork", values, larger_is_better=False)
-
-
-def our_opening(place: Place, image: Path) -> float:
-    """Return the seconds until the command has returned."""
-    start = time.perf_counter()
-    with opened(place, image, "opening", "--attach", "none"):
-        return time.perf_counter() - start
-
-
-def qemu_opening(place: Place, image: Path) -> float:
-    """Return the seconds until the command has returned; the first client ends the server."""
-    socket = place.root / "opening.sock"
-    options = f"driver=luks,key-secret=key,file.driver=file,file.filename={image}"
-    start = time.perf_counter()
-    # Its daemon keeps the standard streams, so they must not be pipes.
-    subprocess.run(
-        [
-            *("qemu-nbd", "--fork", "--socket", socket, "--image-opts", options),
-            *("--object", f"secret,id=key,file={place.key_file}"),
-        ],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    seconds = time.perf_counter() - start
-    place.run("nbdinfo", "--size", f"nbd+unix:///?socket={socket}")
-    return seconds
-
-
-def file_system(place: Place, *, rounds: int) -> Iterator[Pair]:
-    """ext4 on the device that FUSE and loop make, against gocryptfs on the same disk."""
-    with device_mounted(place) as ours, gocryptfs_mounted(place) as theirs:
-        for measure, action in (("write and fsync", write_file), ("read, not cached", read_file)):
-            run: Callable[[Path], float] = action
-            values = in_turn(partial(run, ours / "file"), partial(run, theirs / "file"), rounds)
-            yield Pair(
-                f"one file of 128 MiB, {measure}", "GB/s", "ext4, fuse + loop", "gocryptfs", values
-            )
-
-
-@contextlib.contextmanager
-def device_mounted(place: Place) -> Iterator[Path]:
-    """Give a file system on an open volume."""
-    image, point = make_volume(place, 256), place.root / "ours"
-    point.mkdir()
-    with opened(place, image, "mounted", "--attach", "fuse") as facts:
-        place.run("mkfs.ext4", "-q", facts["device"])
-        place.run("mount", facts["device"], point)
-        try:
-            yield point
-        finally:
-            place.run("umount", point)
-
-
-@contextlib.contextmanager
-def gocryptfs_mounted(place: Place) -> Iterator[Path]:
-    """Give a gocryptfs file system; its scrypt is as cheap as it can be."""
-    store, point = place.root / "store", place.root / "theirs"
-    for directory in (store, point):
-        directory.mkdir()
-    key = ("-q", "-passfile", place.key_file)
-    place.run("gocryptfs", "-init", "-scryptn", "10", *key, store)
-    place.run("gocryptfs", *key, store, point)
-    try:
-        yield point
-    finally:
-        place.run("umount", point)
-
-
-def write_file(path: Path) -> float:
-    """Write the file anew, make it durable, and return GB/s."""
-    path.unlink(missing_ok=True)
-    piece = os.urandom(PIECE_BYTES)
-    start = time.perf_counter()
-    with path.open("wb", buffering=0) as file:
-        for _ in range(FILE_BYTES // PIECE_BYTES):
-            file.write(piece)
-        os.fsync(file.fileno())
-    return FILE_BYTES / (time.perf_counter() - start) / 1e9
-
-
-def read_file(path: Path) -> float:
-    """Read the file after dropping it from the cache of its own file system; return GB/s."""
-    with path.open("rb", buffering=0) as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        start = time.perf_counter()
-        while file.read(PIECE_BYTES):
-            pass
-    return FILE_BYTES / (time.perf_counter() - start) / 1e9

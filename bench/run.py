@@ -1,114 +1,123 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure on this machine, side by side with other tools; see README.md beside this file."""
+"""Measure everything on this machine, side by side; results/GROUP.json gets the figures.
+
+The same as ``strongroom bench``, and what needs the sources: the cipher alone, the limits of the
+machine, and dm-crypt in a guest. ``report.py`` makes docs/performance.md of the figures.
+"""
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import measures, parts
-from bench.pairs import HEADER, Pair
-from bench.servers import STRONGROOM, Place
+from bench.guest import guest
+from bench.limits import limits
+from bench.parts import cipher
+from strongroom.bench.comparison import Comparison
+from strongroom.bench.measuring import GROUPS, Group, Settings, measure
+from strongroom.bench.results import HEADINGS, Result, curve_rows, curves, markdown, rows
+from strongroom.bench.run import Run
+from strongroom.errors import StrongroomError
+from strongroom.units import MIB
 
+REPOSITORY: Final = Path(__file__).parents[1]
 RESULTS: Final = Path(__file__).with_name("results")
-VERSIONS: Final = (
-    (str(STRONGROOM), "--version"),
-    ("nbdkit", "--version"),
-    ("qemu-nbd", "--version"),
-    ("fio", "--version"),
-    ("openssl", "version"),
-    ("gocryptfs", "--version"),
-)
+QUICK_RESULTS: Final = REPOSITORY / "build/bench"
+NOT_OURS: Final = frozenset({"tpm.json"})
+
+
+def cipher_group(run: Run) -> Iterator[Comparison]:
+    """AES-256-XTS on one core."""
+    for pair in cipher(rounds=run.rounds):
+        yield pair.comparison(run.group)
+
+
+ALL_GROUPS: Final = {
+    "limits": Group(limits, "what no server can exceed"),
+    "cipher": Group(cipher_group, "AES-256-XTS on one core"),
+    **GROUPS,
+    "guest": Group(guest, "dm-crypt and ours in an emulated machine"),
+}
+
+
+class Progress:
+    """Says on standard error what comes and what is left out."""
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Say that a group begins."""
+        if done == 0:
+            print(f"bench: {stage}, {total} turns", file=sys.stderr)
+
+    def notice(self, text: str) -> None:
+        """Say what whoever reads the figures should know."""
+        print(f"bench: {text}", file=sys.stderr)
 
 
 def options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="pairs of each measure (default: 3)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each NBD run (default: 1)")
-    parser.add_argument("--size", type=int, default=256, help="MiB of each export (default: 256)")
-    parser.add_argument("--directory", type=Path, help="where images go (default: temporary)")
-    parser.add_argument("--only", choices=GROUPS, action="append", help="may be repeated")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--only", choices=ALL_GROUPS, action="append", help="may be repeated")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each (default: 5)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of a turn (default: 1)")
+    parser.add_argument("--size", type=int, default=256, help="MiB of an export (default: 256)")
+    parser.add_argument("--directory", type=Path, help="where images go (default: memory)")
+    parser.add_argument("--results", type=Path, help="where figures go (default: bench/results)")
+    parser.add_argument(
+        "--quick", action="store_true", help="one short turn of each; figures go to build/bench"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     return parser.parse_args()
 
 
-GROUPS: Final = ("nbd", "same-sectors", "cipher", "key-derivation", "opening", "file-system")
+def stored(directory: Path) -> dict[str, Result]:
+    """Return what earlier runs left, by group."""
+    paths = (path for path in directory.glob("*.json") if path.name not in NOT_OURS)
+    found = (Result.from_facts(json.loads(path.read_text())) for path in paths)
+    return {result.group: result for result in found}
 
 
-def measured(directory: Path | None, chosen: argparse.Namespace) -> Iterator[Pair]:
-    """Measure the chosen groups, one after the other, each in a directory that goes with it."""
-    rounds, seconds, size_mib = chosen.rounds, chosen.seconds, chosen.size
-    over_nbd = {"rounds": rounds, "seconds": seconds, "size_mib": size_mib}
-    groups: dict[str, Callable[[Place], Iterator[Pair]]] = {
-        "nbd": partial(measures.nbd, **over_nbd),
-        "same-sectors": partial(measures.same_sectors, **over_nbd),
-        "cipher": lambda _place: parts.cipher(rounds=rounds),
-        "key-derivation": lambda _place: parts.key_derivation(rounds=rounds),
-        "opening": partial(parts.opening, rounds=max(rounds, 5)),
-        "file-system": partial(parts.file_system, rounds=rounds),
-    }
-    for name in chosen.only or GROUPS:
-        if name == "file-system" and (os.geteuid() or not Path("/dev/fuse").exists()):
-            print("file-system: needs root and /dev/fuse, left out", file=sys.stderr)
-            continue
-        with tempfile.TemporaryDirectory(dir=directory, prefix="strongroom-bench-") as root:
-            yield from groups[name](Place(Path(root)))
+def keep(result: Result, directory: Path, known: Sequence[Comparison]) -> None:
+    """Write the figures of a group."""
+    directory.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(result.facts(known), indent=1)
+    (directory / f"{result.group}.json").write_text(text + "\n")
 
 
-def machine(versions: tuple[tuple[str, ...], ...] = VERSIONS) -> dict[str, str]:
-    """Tell what the figures belong to."""
-    found = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cpu": cpu(),
-        "cpus": str(os.cpu_count()),
-        "load": " ".join(f"{load:.1f}" for load in os.getloadavg()),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-    }
-    for command in versions:
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        first = (done.stdout or done.stderr).strip().splitlines()
-        found[Path(command[0]).name] = first[0] if first else "unknown"
-    return found
+def shown(result: Result, known: Sequence[Comparison]) -> str:
+    """Return the tables of a group."""
+    single = rows(result.comparisons, known)
+    parts = [markdown(HEADINGS, single)] if single else []
+    for name, points in curves(result.comparisons).items():
+        parts.append(f"{name}\n\n{markdown(*curve_rows(points))}")
+    return "\n\n".join(parts)
 
 
-def cpu() -> str:
-    """Name the processor."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
-
-
-def main() -> None:
+def main() -> int:
     """Measure, print, and leave the figures in the directory of results."""
     chosen = options()
-    about = machine()
-    pairs: list[Pair] = []
-    for pair in measured(chosen.directory, chosen):
-        pairs.append(pair)
-        print(pair.row(), file=sys.stderr)
-    about["load at the end"] = f"{os.getloadavg()[0]:.1f}"
-    facts = {"machine": about, "measures": [pair.facts() for pair in pairs]}
-    line = "; ".join(f"{name} {value}" for name, value in about.items())
-    table = "\n".join((f"{line}\n", HEADER, *(pair.row() for pair in pairs)))
-    if chosen.only is None:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "latest.json").write_text(json.dumps(facts, indent=1) + "\n")
-        (RESULTS / "latest.md").write_text(table + "\n")
-    print(json.dumps(facts) if chosen.json else table)
+    if chosen.quick:
+        chosen.rounds, chosen.seconds, chosen.size = 1, 0.2, 64
+    directory = chosen.results or (QUICK_RESULTS if chosen.quick else RESULTS)
+    settings = Settings(chosen.rounds, chosen.seconds, chosen.size * MIB, chosen.directory)
+    printed = []
+    try:
+        for result in measure(chosen.only or tuple(ALL_GROUPS), settings, Progress(), ALL_GROUPS):
+            others = stored(directory).values()
+            known = (*result.comparisons, *(one for other in others for one in other.comparisons))
+            keep(result, directory, known)
+            printed.append(result.facts(known))
+            print(shown(result, known), end="\n\n", file=sys.stderr if chosen.json else sys.stdout)
+    except StrongroomError as err:
+        print(f"bench: error: {err.message}\nbench: hint: {err.hint}", file=sys.stderr)
+        return err.exit_code
+    if chosen.json:
+        print(json.dumps(printed))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -20,8 +20,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 # What libtss2 has to say goes to standard error otherwise.
 os.environ["TSS2_LOG"] = "all+none"
 
-from bench.run import RESULTS, machine
-from bench.servers import STRONGROOM
 from bench.tpm_contenders import (
     RANDOM,
     RANDOM_ECALL,
@@ -36,7 +34,9 @@ from bench.tpm_contenders import (
     libtss2_plain,
     libtss2_session,
 )
+from strongroom.bench.machine import machine
 
+RESULTS: Final = Path(__file__).with_name("results")
 ENCLAVE: Final = "enclave"
 CONTENDERS: Final[dict[str, Contender]] = {
     ENCLAVE: from_enclave,
@@ -48,10 +48,7 @@ REPEATS: Final = {RANDOM: 1000, RANDOM_ECALL: 1000, READ: 200, READ_ECALL: 200}
 BESIDE: Final = {RANDOM_ECALL: RANDOM}
 """What the others do instead: they have no ecall."""
 WARMING: Final = 10
-VERSIONS: Final = (
-    (str(STRONGROOM), "--version"),
-    ("swtpm", "--version"),
-)
+VERSIONS: Final = {"swtpm": ("swtpm", "--version")}
 
 Samples = dict[tuple[str, str], list[list[float]]]
 """For a measure and a contender the microseconds of each run, by rounds."""
@@ -154,7 +151,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (default: 5)")
     parser.add_argument("--keep", action="store_true", help="leave the figures in results/")
     options = parser.parse_args()
-    about = {**machine(VERSIONS), "libtss2": libtss2_version()}
+    about = {**machine(versions=VERSIONS), "libtss2": libtss2_version()}
     with tempfile.TemporaryDirectory(prefix="strongroom-bench-") as root:
         os.environ["STRONGROOM_STATE_DIR"] = f"{root}/state"
         with enrolled_tpm(Path(root)) as ready:

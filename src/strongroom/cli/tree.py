@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "tpm": "strongroom.cli.commands.tpm:tpm_group",
     "selftest": "strongroom.cli.commands.selftest:selftest_command",
     "doctor": "strongroom.cli.commands.doctor:doctor_command",
+    "bench": "strongroom.cli.commands.bench:bench_command",
     "completion": "strongroom.cli.commands.completion:completion_command",
 }
 """Where each command lives, in the order in which help lists them."""

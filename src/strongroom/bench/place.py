@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a measurement keeps its files, and how it runs programs there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from strongroom.errors import NoPermissionError, NotFoundError, PlatformError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STRONGROOM: Final = (sys.executable, "-I", "-m", "strongroom")
+"""Ours, from the same installation; ``-I`` keeps Python from importing what lies around."""
+TMPFS: Final = Path("/dev/shm")  # noqa: S108 - the one place that is always in memory
+SYSTEM_PATH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+PREFIX: Final = "strongroom-bench-"
+COMMAND_SECONDS: Final = 120
+TOLD_BYTES: Final = 300
+PACKAGES: Final = {
+    "argon2": "argon2",
+    "cryptsetup": "cryptsetup-bin",
+    "fio": "fio",
+    "gocryptfs": "gocryptfs",
+    "hdparm": "hdparm",
+    "losetup": "mount",
+    "mkfs.ext4": "e2fsprogs",
+    "nbdcopy": "libnbd-bin",
+    "nbdinfo": "libnbd-bin",
+    "nbdkit": "nbdkit",
+    "qemu-nbd": "qemu-utils",
+}
+"""What Debian calls the packages of the programs."""
+
+
+class CommandError(PlatformError):
+    """A program that was to be measured, or that measures, failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Directories of one run.
+
+    Attributes:
+        root: Sockets, keys, mount points; its path is short, as those of sockets must be.
+        images: What is served: the backing files of all contestants.
+    """
+
+    root: Path
+    images: Path
+
+    def run(
+        self, *command: str | Path, check: bool = True, given: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program to its end, in :meth:`environment`; ``given`` is its standard input.
+
+        Raises:
+            CommandError: It failed, took too long, or is missing.
+        """
+        words = [str(word) for word in command]
+        try:
+            done = subprocess.run(
+                words,
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=COMMAND_SECONDS,
+                input=given,
+                env=self.environment(),
+                process_group=0,
+            )
+        except subprocess.TimeoutExpired as err:
+            raise CommandError(f"{name_of(words)} took over {COMMAND_SECONDS} s") from err
+        except OSError as err:
+            raise CommandError(f"cannot run {words[0]}: {err.strerror}") from err
+        if check and done.returncode:
+            told = " ".join((done.stderr or done.stdout).split())[-TOLD_BYTES:]
+            raise CommandError(f"{name_of(words)} exited with {done.returncode}: {told}")
+        return done
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of every program: English, and a Strongroom of its own."""
+        return {
+            **os.environ,
+            "PATH": SYSTEM_PATH,
+            "LC_ALL": "C",
+            "STRONGROOM_RUNTIME_DIR": str(self.root / "run"),
+            "STRONGROOM_STATE_DIR": str(self.root / "state"),
+        }
+
+    def directory(self, name: str) -> Path:
+        """Make a directory below the root, for a mount."""
+        path = self.root / name
+        path.mkdir()
+        return path
+
+    @property
+    def key_file(self) -> Path:
+        """A passphrase, without a newline; it guards nothing."""
+        path = self.root / "key"
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_text("bench")
+        return path
+
+
+def name_of(words: list[str]) -> str:
+    """Return what a command line is called in a message."""
+    if words[: len(STRONGROOM)] == list(STRONGROOM):
+        return f"strongroom {words[len(STRONGROOM)]}"
+    return words[0]
+
+
+@contextmanager
+def place_in(directory: Path | None) -> Iterator[Place]:
+    """Make the directories of a run, and remove them with all that is in them.
+
+    Args:
+        directory: Where images go; ``None`` is memory (``/dev/shm``) where there is one.
+
+    Raises:
+        NotFoundError: There is no such directory.
+        NoPermissionError: It cannot be written to.
+    """
+    chosen = directory or (TMPFS if os.access(TMPFS, os.W_OK) else Path(tempfile.gettempdir()))
+    if not chosen.is_dir():
+        raise NotFoundError(f"no such directory: {chosen}")
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix=PREFIX) as root,
+            tempfile.TemporaryDirectory(prefix=PREFIX, dir=chosen) as images,
+        ):
+            yield Place(Path(root), Path(images))
+    except PermissionError as err:
+        raise NoPermissionError(f"cannot write to {chosen}") from err
+
+
+def find(program: str) -> str | None:
+    """Return the path of a program, which may be in the system's directories, or ``None``."""
+    return shutil.which(program, path=SYSTEM_PATH)
+
+
+def require(*programs: str) -> None:
+    """Make sure that programs are installed.
+
+    Raises:
+        UnavailableError: One is not.
+    """
+    for program in programs:
+        if find(program) is None:
+            hint = f"apt-get install {PACKAGES[program]}"
+            raise UnavailableError(f"{program} is not installed", hint=hint)
+
+
+def require_root() -> None:
+    """Make sure that devices can be made and mounted.
+
+    Raises:
+        NoPermissionError: The caller is not root.
+    """
+    if os.geteuid():
+        raise NoPermissionError("devices and mounts need root", hint="run it as root")
+
+
+@contextmanager
+def interrupted_once() -> Iterator[None]:
+    """Turn the first signal that asks us to end into KeyboardInterrupt, and ignore any later one.
+
+    So what was started is stopped in order, and nobody's impatience leaves half of it behind.
+    """
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def end(_number: int, _frame: object) -> None:
+        for one in signals:
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    # Whoever is ignored at the start stays so: nohup means it.
+    heard = [one for one in signals if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {one: signal.signal(one, end) for one in heard}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
