@@ -26,14 +26,12 @@ MODULES: Final = (
 )
 SECONDS: Final = 500
 MEMORY_MIB: Final = 2048
-ROUNDS: Final = 3
 
 
 def guest(run: Run) -> Iterator[Comparison]:
     """Measure in the guest, and say what it said."""
-    rounds = min(run.rounds, ROUNDS)
     run.expect(1)
-    command = [sys.executable, str(IN_GUEST), str(rounds), str(run.seconds)]
+    command = [sys.executable, str(IN_GUEST), str(run.rounds), str(run.seconds)]
     try:
         done = run_in_guest(command, modules=MODULES, timeout=SECONDS, memory_mib=MEMORY_MIB)
     except (GuestKernelMissingError, GuestError) as err:

@@ -103,7 +103,7 @@ def curve(space: Axes, panel: Panel) -> None:
         space.fill_between(at, low, high, color=hue, alpha=0.2)
     for name, value in panel.limits.items():
         space.axhline(value, color=LIMIT_COLOUR, linestyle=":", linewidth=1.2)
-        space.text(at[0], value, f"{name} ", fontsize=7, color=LIMIT_COLOUR, va="bottom")
+        space.text(at[0], value * 0.95, name, fontsize=7, color=LIMIT_COLOUR, va="top")
     name, shown = AT[first.group]
     space.set_xscale("log", base=2)
     space.set_yscale("log")

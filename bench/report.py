@@ -39,7 +39,7 @@ CURVE_GROUPS: Final = {
     "volume-count": "by the number of open volumes",
 }
 BY_SOCKET: Final = frozenset({"nbd", "request-size", "queue-depth", "connections"})
-FACTS_OF_A_RUN: Final = ("time", "load", "load at the end")
+FACTS_OF_A_RUN: Final = ("time", "load", "load at the end", "stolen by the hypervisor")
 
 
 def block_of(result: Result, known: Sequence[Comparison], picture: str) -> str:
@@ -47,7 +47,8 @@ def block_of(result: Result, known: Sequence[Comparison], picture: str) -> str:
     about = result.machine
     when = (
         f"{about['time']}, {result.rounds} rounds, {result.seconds:g} s a turn; "
-        f"load {about['load']} before and {about['load at the end']} after."
+        f"load {about['load']} before and {about['load at the end']} after; "
+        f"{about.get('stolen by the hypervisor', 'an unknown share')} of the time was stolen."
     )
     out = [f"* {text}" for text in result.left_out]
     parts = (when, picture, shown(result, known), "\n".join(out))

@@ -5,12 +5,20 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 Value = TypeVar("Value")
+
+
+WHOLE_FROM: Final = 1000
+
+
+def digits(value: float) -> str:
+    """Return a number with the three digits that mean something, and never an exponent of ten."""
+    return f"{value:.0f}" if abs(value) >= WHOLE_FROM else f"{value:.3g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +36,7 @@ class Spread:
 
     def words(self) -> str:
         """Return it as people read it."""
-        return f"{self.median:.3g} ({self.low:.3g} to {self.high:.3g})"
+        return f"{digits(self.median)} ({digits(self.low)} to {digits(self.high)})"
 
     def facts(self) -> dict[str, float]:
         """Return what goes into JSON."""

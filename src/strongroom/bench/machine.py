@@ -6,9 +6,10 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from strongroom import __version__
 from strongroom.bench.place import SYSTEM_PATH, find
@@ -55,6 +56,26 @@ def machine(
 def load() -> str:
     """Return how many tasks wanted to run in the last 1, 5 and 15 minutes."""
     return " ".join(f"{average:.1f}" for average in os.getloadavg())
+
+
+@dataclass(frozen=True, slots=True)
+class Ticks:
+    """What the processors did since the machine was started."""
+
+    stolen: int
+    total: int
+
+    @classmethod
+    def now(cls) -> Self:
+        """Read the counters of the kernel."""
+        line = Path("/proc/stat").read_text().partition("\n")[0]
+        # user, nice, system, idle, iowait, irq, softirq, steal; guest time is in user already.
+        counts = [int(field) for field in line.split()[1:9]]
+        return cls(counts[7], sum(counts))
+
+    def stolen_since(self, earlier: Self) -> float:
+        """Return the share of time in which a hypervisor let other machines run instead."""
+        return (self.stolen - earlier.stolen) / max(self.total - earlier.total, 1)
 
 
 def cpu_flags() -> tuple[str, ...]:

@@ -25,6 +25,7 @@ TMPFS: Final = Path("/dev/shm")  # noqa: S108 - the one place that is always in 
 SYSTEM_PATH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 PREFIX: Final = "strongroom-bench-"
 COMMAND_SECONDS: Final = 120
+END_SECONDS: Final = 10
 TOLD_BYTES: Final = 300
 PACKAGES: Final = {
     "argon2": "argon2",
@@ -68,16 +69,7 @@ class Place:
         """
         words = [str(word) for word in command]
         try:
-            done = subprocess.run(
-                words,
-                check=False,
-                capture_output=True,
-                text=True,
-                timeout=COMMAND_SECONDS,
-                input=given,
-                env=self.environment(),
-                process_group=0,
-            )
+            done = self._finished(words, given)
         except subprocess.TimeoutExpired as err:
             raise CommandError(f"{name_of(words)} took over {COMMAND_SECONDS} s") from err
         except OSError as err:
@@ -86,6 +78,23 @@ class Place:
             told = " ".join((done.stderr or done.stdout).split())[-TOLD_BYTES:]
             raise CommandError(f"{name_of(words)} exited with {done.returncode}: {told}")
         return done
+
+    def _finished(self, words: list[str], given: str) -> subprocess.CompletedProcess[str]:
+        with subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.environment(),
+            process_group=0,
+        ) as process:
+            try:
+                out, err = process.communicate(given, COMMAND_SECONDS)
+            except BaseException:
+                interrupt(process)
+                raise
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
 
     def environment(self) -> dict[str, str]:
         """Return the environment of every program: English, and a Strongroom of its own."""
@@ -111,6 +120,15 @@ class Place:
             path.touch(mode=0o600)
             path.write_text("bench")
         return path
+
+
+def interrupt(process: subprocess.Popen[str]) -> None:
+    """Let a program end in order, as Ctrl-C would, or else kill it."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.communicate(timeout=END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def name_of(words: list[str]) -> str:

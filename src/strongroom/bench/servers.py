@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from strongroom.bench.place import STRONGROOM, CommandError, Place, find
+from strongroom.bench.place import END_SECONDS, STRONGROOM, CommandError, Place, find
 from strongroom.units import MIB
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ CHEAP_KDF: Final = ("--kdf", "pbkdf2", "--kdf-iterations", "1000")
 LUKS1: Final = ("--type", "luks1", "--cipher", "aes-xts-plain64", "--key-size", "512")
 HEADER_BYTES: Final = 16 * MIB
 READY_SECONDS: Final = 20
-END_SECONDS: Final = 10
 POLL_SECONDS: Final = 0.01
 OURS: Final = "strongroom"
 PLAIN: Final = "nbdkit file"

@@ -163,3 +163,25 @@ def test_an_interrupted_run_leaves_nothing(scene: Scene, number: signal.Signals)
     assert process.returncode == 130, complaint
     assert complaint.endswith("strongroom: error: interrupted\n")
     assert scene.leftovers() == []
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 1.0, 1.5])
+def test_an_interruption_while_volumes_are_made_and_opened_leaves_nothing(
+    scene: Scene, seconds: float
+) -> None:
+    require_tools("nbdinfo")
+    with subprocess.Popen(
+        scene.command("--only", "opening", "--rounds", "50"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=scene.environment(),
+    ) as process:
+        deadline = time.monotonic() + SECONDS
+        while not list(scene.root.iterdir()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        process.wait(SECONDS)
+    assert process.returncode == 130
+    assert scene.leftovers() == []

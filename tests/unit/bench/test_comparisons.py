@@ -8,6 +8,7 @@ import pytest
 
 from strongroom.bench.comparison import Comparison, Spread, in_turn
 from strongroom.bench.goals import verdict
+from strongroom.bench.machine import Ticks
 from strongroom.bench.measuring import GROUPS, usual
 from strongroom.bench.nbd import MEMORY
 from strongroom.bench.results import AT, HEADINGS, Result, curve_rows, curves, markdown, rows
@@ -48,7 +49,7 @@ def test_all_take_turns_and_the_order_changes_every_round() -> None:
 def test_the_spread_is_the_median_and_the_extremes() -> None:
     assert Spread.of([3.0, 1.0, 2.0]) == Spread(1.0, 2.0, 3.0)
     assert Spread.of([1.0, 2.0]).median == 1.5
-    assert Spread.of([1234.5, 1.0]).words() == "618 (1 to 1.23e+03)"
+    assert Spread.of([1234.5, 1.0]).words() == "618 (1 to 1234)"
 
 
 def test_ratios_are_within_a_round_and_above_one_when_ours_is_better() -> None:
@@ -138,6 +139,12 @@ def test_curves_are_tables_of_their_own() -> None:
     assert head == ("request", f"{OURS} (GB/s)", f"{PLAIN} (GB/s)", f"times better than {PLAIN}")
     assert [line[0] for line in lines] == ["512 B", "4 KiB"]
     assert lines[1][1:] == ("8 (8 to 8)", "1 (1 to 1)", "8 (8 to 8)")
+
+
+def test_stolen_time_is_a_share_of_all() -> None:
+    assert Ticks(30, 1100).stolen_since(Ticks(10, 1000)) == 0.2
+    assert Ticks(30, 1000).stolen_since(Ticks(30, 1000)) == 0.0
+    assert Ticks.now().total >= Ticks.now().stolen
 
 
 def test_markdown() -> None:

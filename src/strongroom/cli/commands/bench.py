@@ -18,7 +18,7 @@ from strongroom.errors import NoPermissionError, NoSpaceError, NotFoundError, Un
 from strongroom.units import MIB, ByteCount
 
 ROUNDS: Final = 3
-SECONDS: Final = 0.4
+SECONDS: Final = 0.25
 SIZE: Final = "256M"
 
 
