@@ -5,6 +5,7 @@ The volume has one tebibyte, of which next to nothing is there.
 """
 
 import re
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from typing import Final
 
 import pytest
 
-from bench.pairs import run_fio
 from strongroom.host.attach.nbd_handshake import connect
 from tests.conftest import require, require_tools
 from tests.harness import Operator
@@ -27,6 +27,17 @@ SLACK_MIB: Final = 1.5
 """Less than a byte for each request, and a hundredth of a bit for each sector of the volume."""
 REQUESTS: Final = 50_000
 CLIENTS: Final = 100
+FIO_SECONDS: Final = 300
+
+
+def run_fio(*options: str) -> None:
+    """Run one job."""
+    subprocess.run(
+        ["fio", "--name=work", "--thread", *options],
+        check=True,
+        capture_output=True,
+        timeout=FIO_SECONDS,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +58,8 @@ class Served:
     def work(self, *, seed: int) -> None:
         """Read and write small pieces everywhere, many at a time; two connections."""
         run_fio(
-            *(
-                "--ioengine=nbd",
-                f"--uri={self.uri}",
-                "--rw=randrw",
-                "--rwmixread=90",
-                "--bsrange=512-8k",
-            ),
+            *("--ioengine=nbd", f"--uri={self.uri}", "--rw=randrw", "--rwmixread=90"),
+            "--bsrange=512-8k",
             *("--blockalign=512", "--iodepth=32", "--norandommap", "--numjobs=2"),
             *("--group_reporting", "--random_generator=tausworthe64", f"--randseed={seed}"),
             *(f"--size={SIZE_BYTES - (64 << 20)}", f"--number_ios={REQUESTS // 2}"),

@@ -17,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from strongroom.boundary import calls
 from strongroom.host.attach import (
     Attached,
-    FuseServing,
     attach,
     clean_stale,
     detach,
@@ -27,7 +26,7 @@ from tests.hostile.boundary.evil import Enclave, new_volume
 from tests.system.crash.remains import descendants
 
 if TYPE_CHECKING:
-    from strongroom.host.contracts import Attachment
+    from strongroom.host.contracts import Attachment, FuseServing
 
 SIZE = 64 << 20
 
@@ -74,7 +73,7 @@ class Bench:
     made: list[Attached] = field(default_factory=list)
 
     size: int = SIZE
-    serve_fuse: FuseServing | None = None
+    serve_fuse: "FuseServing | None" = None
 
     @property
     def runtime(self) -> Path:
