@@ -18,7 +18,8 @@ from bench.guest import guest
 from bench.limits import limits
 from bench.parts import cipher
 from strongroom.bench.comparison import Comparison
-from strongroom.bench.measuring import GROUPS, Group, Settings, measure
+from strongroom.bench.groups import GROUPS, Group
+from strongroom.bench.measuring import Settings, measure
 from strongroom.bench.results import HEADINGS, Result, curve_rows, curves, markdown, rows
 from strongroom.bench.run import Run
 from strongroom.errors import StrongroomError

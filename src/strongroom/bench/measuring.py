@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The groups of measurements, and how they are gone through."""
+"""How the groups of measurements are gone through."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING
 
-from strongroom.bench import files, key_derivation, nbd, scaling, volumes
+from strongroom.bench.groups import CURVE_SHARE, FEW_ROUNDS, GROUPS
 from strongroom.bench.machine import Ticks, load, machine
 from strongroom.bench.place import interrupted_once, place_in
 from strongroom.bench.results import Result
@@ -17,59 +16,11 @@ from strongroom.bench.servers import CONTESTANTS, HEADER_BYTES
 from strongroom.errors import NoSpaceError, PlatformError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from strongroom.bench.comparison import Comparison
-
-FEW_ROUNDS: Final = 3
-CURVE_SHARE: Final = 0.3
-"""A point of a curve needs no more turns than that, and this share of the time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """What is measured in one go.
-
-    Attributes:
-        measure: Does it.
-        about: What it is, in a few words.
-        is_curve: It has many points, and is measured when it is asked for only.
-        is_extra: It is measured when it is asked for only.
-        most_rounds: Of what takes long by itself.
-    """
-
-    measure: Callable[[Run], Iterator[Comparison]]
-    about: str
-    is_curve: bool = False
-    is_extra: bool = False
-    most_rounds: int | None = None
-
-
-Groups: TypeAlias = Mapping[str, Group]
-
-GROUPS: Final[Groups] = {
-    "nbd": Group(nbd.nbd, "reading and writing over one NBD connection; memory"),
-    "latency": Group(nbd.latency, "one request at a time"),
-    "cost": Group(nbd.cost, "processor time for each GiB served"),
-    "file-system": Group(files.file_system, "files on a mounted file system; needs root"),
-    "opening": Group(volumes.opening, "from the command to a server that answers"),
-    "key-derivation": Group(key_derivation.key_derivation, "Argon2id"),
-    "same-sectors": Group(nbd.same_sectors, "with 512-byte sectors on both sides", is_extra=True),
-    "copying": Group(nbd.copying, "nbdcopy over two connections", is_extra=True),
-    "device": Group(
-        files.device, "dd and hdparm; needs root", is_extra=True, most_rounds=FEW_ROUNDS
-    ),
-    "request-size": Group(scaling.request_size, "512 bytes to 4 MiB", is_curve=True),
-    "queue-depth": Group(scaling.queue_depth, "1 to 64 requests at once", is_curve=True),
-    "connections": Group(scaling.connections, "1 to 8 clients", is_curve=True),
-    "volume-size": Group(volumes.volume_size, "64 MiB to 1 TiB, sparse", is_curve=True),
-    "volume-count": Group(volumes.volume_count, "1 to 32 open volumes", is_curve=True),
-}
-
-
-def usual(groups: Groups) -> tuple[str, ...]:
-    """Return the names of the groups that are measured when none is named."""
-    return tuple(name for name, group in groups.items() if not (group.is_curve or group.is_extra))
+    from strongroom.bench.groups import Group, Groups
 
 
 @dataclass(frozen=True, slots=True)

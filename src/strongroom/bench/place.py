@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -80,20 +80,19 @@ class Place:
         return done
 
     def _finished(self, words: list[str], given: str) -> subprocess.CompletedProcess[str]:
-        with subprocess.Popen(
-            words,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=self.environment(),
-            process_group=0,
-        ) as process:
-            try:
-                out, err = process.communicate(given, COMMAND_SECONDS)
-            except BaseException:
-                interrupt(process)
-                raise
+        with ended_in_order() as ends:
+            with HOLD:
+                process = subprocess.Popen(
+                    words,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    env=self.environment(),
+                    process_group=0,
+                )
+                ends.callback(interrupt, process)
+            out, err = process.communicate(given, COMMAND_SECONDS)
         return subprocess.CompletedProcess(words, process.returncode, out, err)
 
     def environment(self) -> dict[str, str]:
@@ -123,12 +122,15 @@ class Place:
 
 
 def interrupt(process: subprocess.Popen[str]) -> None:
-    """Let a program end in order, as Ctrl-C would, or else kill it."""
+    """Let a program that has not ended do so in order, as Ctrl-C would, or else kill it."""
+    if process.poll() is not None:
+        return
     process.send_signal(signal.SIGINT)
     try:
         process.communicate(timeout=END_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
+        process.communicate()
 
 
 def name_of(words: list[str]) -> str:
@@ -153,10 +155,10 @@ def place_in(directory: Path | None) -> Iterator[Place]:
     if not chosen.is_dir():
         raise NotFoundError(f"no such directory: {chosen}")
     try:
-        with (
-            tempfile.TemporaryDirectory(prefix=PREFIX) as root,
-            tempfile.TemporaryDirectory(prefix=PREFIX, dir=chosen) as images,
-        ):
+        with ended_in_order() as ends:
+            with HOLD:
+                root = ends.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX))
+                images = ends.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX, dir=chosen))
             yield Place(Path(root), Path(images))
     except PermissionError as err:
         raise NoPermissionError(f"cannot write to {chosen}") from err
@@ -189,6 +191,43 @@ def require_root() -> None:
         raise NoPermissionError("devices and mounts need root", hint="run it as root")
 
 
+class Hold:
+    """While it is entered, an interruption waits: what was begun must not be forgotten."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._interrupted = False
+
+    def __enter__(self) -> None:
+        self._depth += 1
+
+    def __exit__(self, *_error: object) -> None:
+        self._depth -= 1
+        if self._interrupted and not self._depth:
+            self._interrupted = False
+            raise KeyboardInterrupt
+
+    def interrupt(self) -> None:
+        """Raise KeyboardInterrupt, now or when the hold ends."""
+        if not self._depth:
+            raise KeyboardInterrupt
+        self._interrupted = True
+
+
+HOLD: Final = Hold()
+
+
+@contextmanager
+def ended_in_order() -> Iterator[ExitStack]:
+    """Give a stack of what is to be ended, all of which is, whoever interrupts meanwhile."""
+    ends = ExitStack()
+    try:
+        yield ends
+    finally:
+        with HOLD:
+            ends.close()
+
+
 @contextmanager
 def interrupted_once() -> Iterator[None]:
     """Turn the first signal that asks us to end into KeyboardInterrupt, and ignore any later one.
@@ -200,7 +239,7 @@ def interrupted_once() -> Iterator[None]:
     def end(_number: int, _frame: object) -> None:
         for one in signals:
             signal.signal(one, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        HOLD.interrupt()
 
     # Whoever is ignored at the start stays so: nohup means it.
     heard = [one for one in signals if signal.getsignal(one) is not signal.SIG_IGN]

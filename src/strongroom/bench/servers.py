@@ -14,7 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from strongroom.bench.place import END_SECONDS, STRONGROOM, CommandError, Place, find
+from strongroom.bench.place import (
+    END_SECONDS,
+    HOLD,
+    STRONGROOM,
+    CommandError,
+    Place,
+    ended_in_order,
+    find,
+)
 from strongroom.units import MIB
 
 if TYPE_CHECKING:
@@ -128,7 +136,8 @@ def opened(place: Place, image: Path, name: str, *options: str) -> Iterator[dict
         yield facts
     finally:
         # Also when it was interrupted while it opened, and then there may be nothing to close.
-        place.run(*STRONGROOM, "close", name, "--force", check=False)
+        with HOLD:
+            place.run(*STRONGROOM, "close", name, "--force", check=False)
 
 
 @contextmanager
@@ -152,20 +161,19 @@ def serve_by(
     """
     socket = place.root / f"{image.stem}.sock"
     words = [word.format(image=image, socket=socket, key=place.key_file) for word in command]
-    with subprocess.Popen(
-        words,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=place.environment(),
-        process_group=0,
-    ) as process:
-        try:
-            wait_for_export(place, name, socket, process)
-            yield Server(name, f"nbd+unix:///?socket={socket}", (process.pid,), size_bytes)
-        finally:
-            end(process)
-            socket.unlink(missing_ok=True)
+    with ended_in_order() as ends:
+        with HOLD:
+            process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=place.environment(),
+                process_group=0,
+            )
+            ends.callback(end, process, socket)
+        wait_for_export(place, name, socket, process)
+        yield Server(name, f"nbd+unix:///?socket={socket}", (process.pid,), size_bytes)
 
 
 def wait_for_export(
@@ -180,14 +188,15 @@ def wait_for_export(
         time.sleep(POLL_SECONDS)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process to end, and kill it when it does not."""
+def end(process: subprocess.Popen[bytes], socket: Path) -> None:
+    """Ask a server to end, and kill it when it does not; its socket goes too."""
     process.terminate()
     try:
         process.wait(END_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    socket.unlink(missing_ok=True)
 
 
 NBDKIT: Final = ("nbdkit", "-f", "-U", "{socket}")

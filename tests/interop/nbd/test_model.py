@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
 OPERATIONS: Final = 10_000
 STEPS: Final = 120
-RUNS: Final = 90
+RUNS: Final = 105
 COUNTED: Final = {"reads": READ, "writes": WRITE, "flushes": FLUSH, "trims": TRIM, "zeroes": ZERO}
 IMAGE_SIZE: Final = "20M"
 """16 MiB of header before :data:`DATA_BYTES`."""

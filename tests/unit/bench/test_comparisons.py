@@ -8,8 +8,8 @@ import pytest
 
 from strongroom.bench.comparison import Comparison, Spread, in_turn
 from strongroom.bench.goals import verdict
+from strongroom.bench.groups import GROUPS, usual
 from strongroom.bench.machine import Ticks
-from strongroom.bench.measuring import GROUPS, usual
 from strongroom.bench.nbd import MEMORY
 from strongroom.bench.results import AT, HEADINGS, Result, curve_rows, curves, markdown, rows
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from strongroom.bench.comparison import Comparison
-from strongroom.bench.measuring import Group, Settings, measure
+from strongroom.bench.groups import Group
+from strongroom.bench.measuring import Settings, measure
 from strongroom.bench.place import (
     PACKAGES,
     CommandError,

@@ -6,12 +6,8 @@ from typing import Final
 
 import click
 
-from strongroom.bench.comparison import Comparison
-from strongroom.bench.machine import words
-from strongroom.bench.measuring import GROUPS, Settings, measure, usual
-from strongroom.bench.results import HEADINGS, Result, Row, curve_rows, curves, rows
+from strongroom.bench.groups import GROUPS, usual
 from strongroom.cli.arguments import FilePath, Size, json_option
-from strongroom.cli.output import printable, table
 from strongroom.cli.session import Session
 from strongroom.cli.tree import command
 from strongroom.errors import NoPermissionError, NoSpaceError, NotFoundError, UnavailableError
@@ -88,13 +84,16 @@ def bench_command(
     medians, the extremes, and the median of the ratios within each round: above 1 is better,
     whatever the unit. It takes about two minutes, and everything is gone afterwards.
     """
+    from strongroom.bench.measuring import Settings, measure  # noqa: PLC0415 - help needs neither
+    from strongroom.cli.measured import shown  # noqa: PLC0415
+
     settings = Settings(rounds, seconds, _whole_mib(size), directory)
     names = tuple(dict.fromkeys(only)) or usual(GROUPS)
     with session.reporter() as report:
         results = tuple(measure(names, settings, report))
     known = tuple(one for result in results for one in result.comparisons)
     facts = [result.facts(known) for result in results]
-    session.show(facts, "\n\n".join(_parts(results, known)))
+    session.show(facts, shown(results, known))
     if not known:
         reasons = "; ".join(reason for result in results for reason in result.left_out)
         raise UnavailableError("nothing could be measured", hint=reasons)
@@ -103,18 +102,3 @@ def bench_command(
 def _whole_mib(size_bytes: int) -> int:
     least = 16 * MIB
     return max(least, size_bytes // MIB * MIB)
-
-
-def _parts(results: tuple[Result, ...], known: tuple[Comparison, ...]) -> list[str]:
-    single = rows(known, known)
-    parts = [_table(HEADINGS, single)] if single else []
-    for result in results:
-        for measured, points in curves(result.comparisons).items():
-            parts.append(f"{result.group}: {measured}\n{_table(*curve_rows(points))}")
-    parts.extend(printable(text) for result in results for text in result.left_out)
-    parts.append(words(dict(results[-1].machine)))
-    return parts
-
-
-def _table(head: tuple[str, ...], lines: list[Row]) -> str:
-    return table([word.upper() for word in head], lines)
