@@ -19,16 +19,16 @@ use std::sync::Arc;
 use std::thread;
 
 use strongroom_core::cipher::{CipherKind, SectorCipher, SectorSize};
-use strongroom_data::nbd::serve_connection;
+use strongroom_data::nbd::{Offer, serve_connection};
 use strongroom_data::{FileBacking, Geometry, Volume};
 use strongroom_sys::secret::SecretBytes;
 
 const VOLUME_BYTES: u64 = 64 * 1024 * 1024;
 const OPTION_MAGIC: &[u8] = b"IHAVEOPT";
 const OPTION_EXPORT_NAME: u32 = 1;
-const OPTION_STRUCTURED_REPLY: u32 = 8;
 const REQUEST_MAGIC: u32 = 0x2560_9513;
 const DISCONNECT: u16 = 2;
+const HEAD_BYTES: usize = 28;
 
 /// Neighbouring requests of a burst lie this far apart, in units of their size.
 const STRIDE: u64 = 7;
@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let client = thread::Builder::new()
         .name("client".to_owned())
         .spawn(move || load.run(client))?;
-    serve_connection(&volume, OwnedFd::from(server), "")?;
+    serve_connection(&volume, OwnedFd::from(server), &Offer::default())?;
     client.join().map_err(|_| "the client has panicked")??;
     writeln!(io::stdout(), "{:?}", volume.totals())?;
     Ok(())
@@ -88,23 +88,30 @@ impl Load {
     fn run(&self, mut stream: UnixStream) -> io::Result<()> {
         negotiate(&mut stream)?;
         let mut replies = vec![0; self.reply_bytes()];
+        let mut message = Vec::with_capacity(self.message_bytes());
         for number in 0..self.bursts {
-            stream.write_all(&self.message(number))?;
+            self.compose(&mut message, number);
+            stream.write_all(&message)?;
             stream.read_exact(&mut replies)?;
         }
         stream.write_all(&head(DISCONNECT, 0, 0))
     }
 
-    /// A simple reply to each write, a chunk with all of the data to each read.
     fn reply_bytes(&self) -> usize {
-        let one = if self.writes { 16 } else { 28 + self.size };
+        let one = if self.writes { 16 } else { 16 + self.size };
         one as usize * usize::try_from(self.burst).unwrap_or(usize::MAX)
     }
 
-    fn message(&self, number: u64) -> Vec<u8> {
+    fn message_bytes(&self) -> usize {
+        let payload = if self.writes { self.size } else { 0 };
+        (HEAD_BYTES + payload as usize) * usize::try_from(self.burst).unwrap_or(usize::MAX)
+    }
+
+    /// Allocates nothing, as the server's allocations are counted.
+    fn compose(&self, message: &mut Vec<u8>, number: u64) {
         let size = u64::from(self.size);
         let places = VOLUME_BYTES / size;
-        let mut message = Vec::new();
+        message.clear();
         for index in 0..self.burst {
             let place = (number * self.burst + index) * STRIDE % places;
             message.extend(head(u16::from(self.writes), place * size, self.size));
@@ -112,15 +119,12 @@ impl Load {
                 message.resize(message.len() + self.size as usize, 0x5A);
             }
         }
-        message
     }
 }
 
 fn negotiate(stream: &mut UnixStream) -> io::Result<()> {
     stream.read_exact(&mut [0; 18])?;
     stream.write_all(&3_u32.to_be_bytes())?;
-    stream.write_all(&option(OPTION_STRUCTURED_REPLY))?;
-    stream.read_exact(&mut [0; 20])?;
     stream.write_all(&option(OPTION_EXPORT_NAME))?;
     stream.read_exact(&mut [0; 10])
 }
@@ -129,12 +133,12 @@ fn option(number: u32) -> Vec<u8> {
     [OPTION_MAGIC, &number.to_be_bytes(), &0_u32.to_be_bytes()].concat()
 }
 
-fn head(command: u16, offset: u64, length: u32) -> Vec<u8> {
-    let mut head = REQUEST_MAGIC.to_be_bytes().to_vec();
-    head.extend(0_u16.to_be_bytes());
-    head.extend(command.to_be_bytes());
-    head.extend(offset.to_be_bytes());
-    head.extend(offset.to_be_bytes());
-    head.extend(length.to_be_bytes());
+fn head(command: u16, offset: u64, length: u32) -> [u8; HEAD_BYTES] {
+    let mut head = [0; HEAD_BYTES];
+    head[..4].copy_from_slice(&REQUEST_MAGIC.to_be_bytes());
+    head[6..8].copy_from_slice(&command.to_be_bytes());
+    head[8..16].copy_from_slice(&offset.to_be_bytes());
+    head[16..24].copy_from_slice(&offset.to_be_bytes());
+    head[24..].copy_from_slice(&length.to_be_bytes());
     head
 }

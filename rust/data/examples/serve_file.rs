@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! serve_file FILE KEYFILE SOCKET [--sector-size N] [--offset N] [--iv-tweak N] [--read-only]
-//!            [--no-discard] [--name NAME]
+//!            [--no-discard] [--structured-replies] [--name NAME]
 //! ```
 //!
 //! It serves until standard input ends. The key file holds 32 or 64 bytes and nothing else. This is
@@ -17,7 +17,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
 use strongroom_core::cipher::{CipherKind, SectorCipher, SectorSize};
-use strongroom_data::nbd::Server;
+use strongroom_data::nbd::{Offer, Server};
 use strongroom_data::{FileBacking, Geometry, Volume};
 use strongroom_sys::secret::SecretBytes;
 
@@ -47,7 +47,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let volume = Arc::new(Volume::new(backing, Box::new(cipher), geometry)?);
     let listener = UnixListener::bind(socket)?;
     let name = value(options, "--name").unwrap_or_default();
-    let server = Server::start(Arc::clone(&volume), listener.into(), name.to_owned())?;
+    let offer = Offer {
+        export_name: name.to_owned(),
+        structured_replies: has(options, "--structured-replies"),
+    };
+    let server = Server::start(Arc::clone(&volume), listener.into(), offer)?;
 
     io::stdin().read_to_end(&mut Vec::new())?;
     let left_behind = server.stop();

@@ -26,6 +26,13 @@ impl Buffer {
         }
     }
 
+    /// Makes sure that it has at least this length; what it holds may be lost.
+    pub(crate) fn grow(&mut self, length: usize) {
+        if self.length < length {
+            *self = Self::new(length);
+        }
+    }
+
     pub(crate) fn as_slice(&self) -> &[u8] {
         &self.storage[self.skew..self.skew + self.length]
     }
@@ -51,6 +58,10 @@ mod tests {
             let mut buffer = Buffer::new(length);
             assert_eq!(buffer.as_slice().as_ptr().align_offset(ALIGNMENT), 0);
             assert_eq!(buffer.as_mut_slice().len(), length);
+            buffer.grow(1);
+            assert_eq!(buffer.as_mut_slice().len(), length);
+            buffer.grow(500_000);
+            assert_eq!(buffer.as_mut_slice().len(), 500_000);
         }
     }
 }

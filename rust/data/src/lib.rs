@@ -20,6 +20,7 @@ pub mod fuse;
 mod geometry;
 mod locks;
 pub mod nbd;
+mod recycle;
 mod transform;
 mod volume;
 

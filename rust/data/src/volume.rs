@@ -43,6 +43,8 @@ pub struct Volume {
 pub struct Workspace {
     scratch: Scratch,
     sector: Buffer,
+    /// Memory for what is passed to the cipher.
+    runs: Vec<Run<'static>>,
 }
 
 impl Workspace {
@@ -54,6 +56,7 @@ impl Workspace {
         Ok(Self {
             scratch: Scratch::new().map_err(|_| IoError::NoMemory)?,
             sector: Buffer::new(MAX_SECTOR_BYTES),
+            runs: Vec::new(),
         })
     }
 }

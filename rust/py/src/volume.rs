@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use strongroom_core::cipher::{CipherKind, SectorCipher, SectorSize};
 use strongroom_data::fuse;
-use strongroom_data::nbd::{self, Server};
+use strongroom_data::nbd::{self, Offer, Server};
 use strongroom_data::{FileBacking, Geometry, Volume as DataVolume, Workspace};
 use strongroom_sys::descriptor;
 
@@ -118,10 +118,19 @@ pub(crate) struct NbdServer(Mutex<Option<Server>>);
 #[pymethods]
 impl NbdServer {
     #[new]
-    #[pyo3(signature = (volume, listener_fd, *, export_name))]
-    fn new(volume: &Volume, listener_fd: i32, export_name: String) -> PyResult<Self> {
+    #[pyo3(signature = (volume, listener_fd, *, export_name, structured_replies))]
+    fn new(
+        volume: &Volume,
+        listener_fd: i32,
+        export_name: String,
+        structured_replies: bool,
+    ) -> PyResult<Self> {
+        let offer = Offer {
+            export_name,
+            structured_replies,
+        };
         let listener = own_fd(listener_fd)?;
-        let server = Server::start(Arc::clone(&volume.0), listener, export_name)
+        let server = Server::start(Arc::clone(&volume.0), listener, offer)
             .map_err(|error| platform_error("starting the NBD server", &error))?;
         Ok(Self(Mutex::new(Some(server))))
     }
@@ -162,16 +171,21 @@ impl FuseServer {
 
 /// Serves one connected stream socket until the client leaves.
 #[pyfunction]
-#[pyo3(signature = (volume, connection_fd, *, export_name))]
+#[pyo3(signature = (volume, connection_fd, *, export_name, structured_replies))]
 pub(crate) fn serve_nbd_connection(
     py: Python<'_>,
     volume: &Volume,
     connection_fd: i32,
     export_name: String,
+    structured_replies: bool,
 ) -> PyResult<()> {
+    let offer = Offer {
+        export_name,
+        structured_replies,
+    };
     let connection = own_fd(connection_fd)?;
     let volume = Arc::clone(&volume.0);
-    py.detach(|| nbd::serve_connection(&volume, connection, &export_name))
+    py.detach(|| nbd::serve_connection(&volume, connection, &offer))
         .map_err(|error| platform_error("serving an NBD connection", &error))
 }
 

@@ -65,7 +65,7 @@ def allocations(program: Path, load: Load, directory: Path) -> int:
 
     def made(bursts: int) -> int:
         arguments = load.arguments(directory / "image", bursts)
-        said = _run("valgrind", "--tool=memcheck", str(program), *arguments)
+        said = _run("valgrind", "--tool=memcheck", "--fair-sched=yes", str(program), *arguments)
         found = re.search(r"total heap usage: ([\d,]+) allocs", said)
         assert found is not None, said
         return int(found[1].replace(",", ""))
@@ -83,7 +83,7 @@ def instructions(program: Path, load: Load, directory: Path) -> int:
         out = directory / f"callgrind-{bursts}"
         arguments = load.arguments(directory / "image", bursts)
         _run(
-            *("valgrind", "--tool=callgrind", "--separate-threads=yes"),
+            *("valgrind", "--tool=callgrind", "--fair-sched=yes", "--separate-threads=yes"),
             *(f"--callgrind-out-file={out}", str(program), *arguments),
         )
         # Threads are numbered in the order in which they start: the server is the first.

@@ -11,6 +11,7 @@ use super::transmission::{Connection, wire};
 use crate::buffer::Buffer;
 use crate::counters::Operation;
 use crate::error::Result;
+use crate::recycle::emptied;
 use crate::volume::{Extent, Volume, Workspace};
 
 /// Requests longer than this are worth a reply of their own.
@@ -31,12 +32,22 @@ pub(crate) struct Batch {
     read_bytes: usize,
     /// Where reads are read to.
     data: Buffer,
+    memory: Memory,
 }
 
 /// A request and where its bytes are: of a write in the inbound buffer, of a read in `data`.
 struct Pending {
     request: Request,
     place: Range<usize>,
+    result: Result<()>,
+}
+
+/// Memory that batches pass on to each other, so that none allocates.
+#[derive(Default)]
+struct Memory {
+    extents: Vec<Extent<'static>>,
+    headers: Vec<ReplyHeader>,
+    parts: Vec<IoSlice<'static>>,
 }
 
 impl Batch {
@@ -46,6 +57,7 @@ impl Batch {
             reads: Vec::new(),
             read_bytes: 0,
             data: Buffer::new(BATCH_BYTES),
+            memory: Memory::default(),
         }
     }
 
@@ -59,11 +71,11 @@ impl Batch {
         let start = self.read_bytes;
         self.read_bytes += request.size();
         let place = start..self.read_bytes;
-        self.reads.push(Pending { request, place });
+        self.reads.push(Pending::new(request, place));
     }
 
     pub(crate) fn add_write(&mut self, request: Request, place: Range<usize>) {
-        self.writes.push(Pending { request, place });
+        self.writes.push(Pending::new(request, place));
     }
 
     /// Executes and answers what is pending.
@@ -76,35 +88,95 @@ impl Batch {
         if self.reads.is_empty() && self.writes.is_empty() {
             return Ok(());
         }
-        let (volume, negotiated) = (connection.volume, connection.negotiated);
-        let writes = run_writes(volume, workspace, &self.writes, inbound.as_mut_slice());
-        let reads = run_reads(volume, workspace, &self.reads, self.data.as_mut_slice());
-        let mut headers = Vec::with_capacity(writes.len() + reads.len());
-        for (pending, result) in self.writes.iter().zip(writes) {
-            headers.push(ReplyHeader::simple(pending.request.cookie, wire(result)));
+        if !self.writes.is_empty() {
+            self.run_writes(connection.volume, workspace, inbound.as_mut_slice());
         }
-        let first_read = headers.len();
-        for (pending, result) in self.reads.iter().zip(&reads) {
-            headers.push(read_header(&pending.request, *result, negotiated));
+        if !self.reads.is_empty() {
+            self.run_reads(connection.volume, workspace);
         }
-        let data = self.data.as_slice();
-        let mut parts = Vec::with_capacity(headers.len() * 2);
-        let (write_headers, read_headers) = headers.split_at(first_read);
-        parts.extend(
-            write_headers
-                .iter()
-                .map(|head| IoSlice::new(head.as_slice())),
-        );
-        for ((head, pending), result) in read_headers.iter().zip(&self.reads).zip(&reads) {
-            parts.push(IoSlice::new(head.as_slice()));
-            if result.is_ok() {
-                parts.push(IoSlice::new(&data[pending.place.clone()]));
-            }
-        }
+        let sent = self.answer(connection);
         self.writes.clear();
         self.reads.clear();
         self.read_bytes = 0;
-        connection.send(&mut parts)
+        sent
+    }
+
+    fn run_reads(&mut self, volume: &Volume, workspace: &mut Workspace) {
+        let memory = mem::take(&mut self.memory.extents);
+        let mut extents = extents(memory, &self.reads, self.data.as_mut_slice());
+        volume.read_extents(workspace, &mut extents);
+        for (pending, extent) in self.reads.iter_mut().zip(&extents) {
+            pending.result = extent.result;
+            pending.count(volume, Operation::Read);
+        }
+        self.memory.extents = emptied(extents);
+    }
+
+    fn run_writes(&mut self, volume: &Volume, workspace: &mut Workspace, received: &mut [u8]) {
+        let memory = mem::take(&mut self.memory.extents);
+        let mut extents = extents(memory, &self.writes, received);
+        volume.write_extents(workspace, &mut extents);
+        let synced = if self.writes.iter().any(Pending::must_last) {
+            volume.sync()
+        } else {
+            Ok(())
+        };
+        for (pending, extent) in self.writes.iter_mut().zip(&extents) {
+            pending.result = extent.result;
+            if pending.must_last() {
+                pending.result = pending.result.and(synced);
+            }
+            pending.count(volume, Operation::Write);
+        }
+        self.memory.extents = emptied(extents);
+    }
+
+    /// Sends all replies in one message.
+    fn answer(&mut self, connection: &Connection<'_>) -> io::Result<()> {
+        let data = self.data.as_slice();
+        let headers = &mut self.memory.headers;
+        headers.clear();
+        headers.extend(self.writes.iter().map(Pending::write_header));
+        let read_header = |pending: &Pending| {
+            read_header(&pending.request, pending.result, connection.negotiated)
+        };
+        headers.extend(self.reads.iter().map(read_header));
+        let (of_writes, of_reads) = headers.split_at(self.writes.len());
+        let mut parts = emptied(mem::take(&mut self.memory.parts));
+        parts.extend(of_writes.iter().map(|head| IoSlice::new(head.as_slice())));
+        for (head, pending) in of_reads.iter().zip(&self.reads) {
+            parts.push(IoSlice::new(head.as_slice()));
+            if pending.result.is_ok() {
+                parts.push(IoSlice::new(&data[pending.place.clone()]));
+            }
+        }
+        let sent = connection.send(&mut parts);
+        self.memory.parts = emptied(parts);
+        sent
+    }
+}
+
+impl Pending {
+    fn new(request: Request, place: Range<usize>) -> Self {
+        Self {
+            request,
+            place,
+            result: Ok(()),
+        }
+    }
+
+    /// Whether it is done only when it is durable.
+    fn must_last(&self) -> bool {
+        self.request.has(command_flag::FUA)
+    }
+
+    fn count(&self, volume: &Volume, operation: Operation) {
+        let length = self.place.len() as u64;
+        volume.counters().record(operation, length, self.result);
+    }
+
+    fn write_header(&self) -> ReplyHeader {
+        ReplyHeader::simple(self.request.cookie, wire(self.result))
     }
 }
 
@@ -125,56 +197,15 @@ pub(crate) fn read_header(
     }
 }
 
-fn run_reads(
-    volume: &Volume,
-    workspace: &mut Workspace,
-    pending: &[Pending],
-    data: &mut [u8],
-) -> Vec<Result<()>> {
-    let mut extents = extents(pending, data);
-    volume.read_extents(workspace, &mut extents);
-    for extent in &extents {
-        let length = extent.data.len() as u64;
-        volume
-            .counters()
-            .record(Operation::Read, length, extent.result);
-    }
-    extents.iter().map(|extent| extent.result).collect()
-}
-
-fn run_writes(
-    volume: &Volume,
-    workspace: &mut Workspace,
-    pending: &[Pending],
-    data: &mut [u8],
-) -> Vec<Result<()>> {
-    let mut extents = extents(pending, data);
-    volume.write_extents(workspace, &mut extents);
-    let durable = |pending: &Pending| pending.request.has(command_flag::FUA);
-    let synced = if pending.iter().any(durable) {
-        volume.sync()
-    } else {
-        Ok(())
-    };
-    let mut results = Vec::with_capacity(pending.len());
-    for (pending, extent) in pending.iter().zip(&extents) {
-        let result = if durable(pending) {
-            extent.result.and(synced)
-        } else {
-            extent.result
-        };
-        let length = extent.data.len() as u64;
-        volume.counters().record(Operation::Write, length, result);
-        results.push(result);
-    }
-    results
-}
-
 /// Cuts the pending places, which ascend and do not overlap, out of one buffer.
-fn extents<'a>(pending: &[Pending], mut data: &'a mut [u8]) -> Vec<Extent<'a>> {
+fn extents<'a>(
+    memory: Vec<Extent<'_>>,
+    pending: &[Pending],
+    mut data: &'a mut [u8],
+) -> Vec<Extent<'a>> {
     let mut position = 0;
-    let mut extents = Vec::with_capacity(pending.len());
-    for Pending { request, place } in pending {
+    let mut extents = emptied(memory);
+    for Pending { request, place, .. } in pending {
         let (_, rest) = mem::take(&mut data).split_at_mut(place.start - position);
         let (own, rest) = rest.split_at_mut(place.len());
         extents.push(Extent::new(request.offset, own));

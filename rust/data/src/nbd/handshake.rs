@@ -29,9 +29,19 @@ const MIN_BLOCK_BYTES: u32 = 1;
 /// Zeroes that old clients expect after the answer to `EXPORT_NAME`.
 const PADDING: [u8; 124] = [0; 124];
 
+/// What clients are offered.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Offer {
+    /// The name of the export; the empty name means it too.
+    pub export_name: String,
+    /// Whether a client may have structured replies and block status. They tell it nothing more
+    /// about a volume, of which all is allocated, and cost it a third of its small reads.
+    pub structured_replies: bool,
+}
+
 /// What a client may be told about the export.
 pub(crate) struct Export<'a> {
-    pub(crate) name: &'a str,
+    pub(crate) offer: &'a Offer,
     pub(crate) volume: &'a Volume,
 }
 
@@ -130,10 +140,13 @@ impl Haggling<'_> {
             }
             option::GO | option::INFO => return self.info(option, data),
             option::LIST if data.is_empty() => {
-                let name = self.export.name.as_bytes();
+                let name = self.export.offer.export_name.as_bytes();
                 let length = string_length(name).to_be_bytes();
                 self.reply(option, option_reply::SERVER, &[&length, name])?;
                 self.reply(option, option_reply::ACK, &[])?;
+            }
+            option::STRUCTURED_REPLY if !self.export.offer.structured_replies => {
+                self.reply(option, option_reply::ERR_UNSUP, &[])?;
             }
             option::STRUCTURED_REPLY if data.is_empty() => {
                 self.negotiated.structured = true;
@@ -187,7 +200,7 @@ impl Haggling<'_> {
             ],
         )?;
         if wanted.contains(&info::NAME) {
-            let name = self.export.name.as_bytes();
+            let name = self.export.offer.export_name.as_bytes();
             self.reply(
                 option,
                 option_reply::INFO,
@@ -241,7 +254,7 @@ impl Haggling<'_> {
 
     /// The empty name asks for the default export, which is the only one.
     fn is_ours(&self, name: &[u8]) -> bool {
-        name.is_empty() || name == self.export.name.as_bytes()
+        name.is_empty() || name == self.export.offer.export_name.as_bytes()
     }
 
     fn reply(&self, option: u32, kind: u32, data: &[&[u8]]) -> io::Result<()> {

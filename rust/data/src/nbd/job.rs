@@ -20,6 +20,9 @@ use crate::error::Result;
 /// told before its data. A longer one is read twice: once to find errors, once to send it.
 const MAX_WHOLE_BYTES: usize = 4 * 1024 * 1024;
 
+/// Up to this size, a hand keeps the memory for the next read.
+const KEPT_BYTES: usize = 1024 * 1024;
+
 /// What is done out of turn.
 pub(crate) enum Job {
     /// A read that has been checked.
@@ -134,15 +137,19 @@ fn read_in_chunks(
 
 /// Answers in one piece, whose head says that there is no error.
 fn read_whole(connection: &Connection<'_>, hand: &mut Hand, request: &Request) -> io::Result<()> {
-    let mut own = (request.size() > PIECE_BYTES).then(|| Buffer::new(request.size()));
-    let buffer = own.as_mut().unwrap_or(&mut hand.data);
+    let Hand {
+        workspace, data, ..
+    } = hand;
+    let mut own = (request.size() > KEPT_BYTES).then(|| Buffer::new(request.size()));
+    let buffer = own.as_mut().unwrap_or(data);
+    buffer.grow(request.size());
     let data = &mut buffer.as_mut_slice()[..request.size()];
     let (mut offset, mut rest) = (request.offset, &mut *data);
     let mut result = Ok(());
     while !rest.is_empty() && result.is_ok() {
         let (piece, others) = rest.split_at_mut(piece_at(offset, rest.len()));
         let volume = connection.volume;
-        result = volume.read_piece(&mut hand.workspace, offset, piece);
+        result = volume.read_piece(workspace, offset, piece);
         offset += piece.len() as u64;
         rest = others;
     }

@@ -22,4 +22,5 @@ mod transmission;
 #[cfg(test)]
 mod tests;
 
+pub use handshake::Offer;
 pub use server::{MAX_CONNECTIONS, Server, serve_connection};

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown};
 use strongroom_sys::signals;
 
-use super::handshake::{Export, negotiate};
+use super::handshake::{Export, Offer, negotiate};
 use super::socket::Socket;
 use super::transmission::transmit;
 use crate::volume::Volume;
@@ -43,7 +43,7 @@ pub struct Server {
 
 struct Shared {
     volume: Arc<Volume>,
-    export_name: String,
+    offer: Offer,
     /// Tells requests that take long to break off.
     abort: AtomicBool,
     state: Mutex<State>,
@@ -66,10 +66,10 @@ impl Server {
     ///
     /// # Errors
     /// No thread could be started.
-    pub fn start(volume: Arc<Volume>, listener: OwnedFd, export_name: String) -> io::Result<Self> {
+    pub fn start(volume: Arc<Volume>, listener: OwnedFd, offer: Offer) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             volume,
-            export_name,
+            offer,
             abort: AtomicBool::new(false),
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -131,8 +131,8 @@ impl Drop for Server {
 ///
 /// # Errors
 /// The client broke the protocol or the connection broke; the volume is not harmed by either.
-pub fn serve_connection(volume: &Volume, connection: OwnedFd, export_name: &str) -> io::Result<()> {
-    let result = serve(volume, &connection, export_name, &AtomicBool::new(false));
+pub fn serve_connection(volume: &Volume, connection: OwnedFd, offer: &Offer) -> io::Result<()> {
+    let result = serve(volume, &connection, offer, &AtomicBool::new(false));
     // Others may hold the same socket open; the client must not wait for them.
     let _ = shutdown(&connection, Shutdown::Both);
     drop(connection);
@@ -142,16 +142,13 @@ pub fn serve_connection(volume: &Volume, connection: OwnedFd, export_name: &str)
 fn serve(
     volume: &Volume,
     connection: &OwnedFd,
-    export_name: &str,
+    offer: &Offer,
     abort: &AtomicBool,
 ) -> io::Result<()> {
     let _counted = volume.counters().connection();
     let socket = Socket::new(connection.as_fd());
     socket.tune();
-    let export = Export {
-        name: export_name,
-        volume,
-    };
+    let export = Export { offer, volume };
     match negotiate(socket, &export)? {
         Some(negotiated) => transmit(socket, volume, negotiated, abort),
         None => Ok(()),
@@ -193,12 +190,7 @@ impl Shared {
             .spawn(move || {
                 let shared = &listed.shared;
                 // Whose fault it was is counted in the volume; the client knows, or is gone.
-                let _ = serve(
-                    &shared.volume,
-                    &connection,
-                    &shared.export_name,
-                    &shared.abort,
-                );
+                let _ = serve(&shared.volume, &connection, &shared.offer, &shared.abort);
                 // The list holds the socket too: the client must not wait for it to be tidied.
                 let _ = shutdown(&*connection, Shutdown::Both);
             });

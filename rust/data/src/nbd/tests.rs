@@ -13,12 +13,19 @@ use std::time::{Duration, Instant};
 use super::handshake::{Export, negotiate_within};
 use super::protocol::{Negotiated, option, option_reply};
 use super::socket::Socket;
-use super::{MAX_CONNECTIONS, Server, serve_connection};
+use super::{MAX_CONNECTIONS, Offer, Server, serve_connection};
 use crate::testing::{MemoryBacking, Random, SEGMENT_OFFSET, volume, volume_with};
 use crate::volume::Volume;
 
 const SIZE: u64 = 8 * 1024 * 1024;
 const OPTION_MAGIC: &[u8] = b"IHAVEOPT";
+
+fn offer() -> Offer {
+    Offer {
+        export_name: "disk".to_owned(),
+        structured_replies: true,
+    }
+}
 
 /// The client's end of a connection that a thread serves.
 struct Client {
@@ -29,12 +36,16 @@ struct Client {
 impl Client {
     /// Connects and sends the client's flags.
     fn connect(volume: &Arc<Volume>, flags: u32) -> Self {
+        Self::connect_to(volume, flags, offer())
+    }
+
+    fn connect_to(volume: &Arc<Volume>, flags: u32, offer: Offer) -> Self {
         let (stream, other) = UnixStream::pair().unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(10)))
             .unwrap();
         let volume = Arc::clone(volume);
-        let server = thread::spawn(move || serve_connection(&volume, other.into(), "disk"));
+        let server = thread::spawn(move || serve_connection(&volume, other.into(), &offer));
         let mut client = Self { stream, server };
         let greeting = client.receive(18);
         assert_eq!(&greeting[..16], b"NBDMAGICIHAVEOPT");
@@ -273,8 +284,9 @@ fn clients_that_break_the_handshake_are_cut_off() {
 fn a_silent_client_is_cut_off_in_time() {
     let (_backing, volume) = volume(4096, SIZE);
     let (stream, other) = UnixStream::pair().unwrap();
+    let offer = offer();
     let export = Export {
-        name: "disk",
+        offer: &offer,
         volume: &volume,
     };
     let start = Instant::now();
@@ -348,6 +360,32 @@ fn pipelined_requests_of_all_kinds_are_answered_once_each() {
     assert_eq!(totals.connections, 1);
     client.send(&request(DISCONNECT, 0, 0, 0, 0));
     client.cut_off().unwrap();
+}
+
+#[test]
+fn structured_replies_are_refused_unless_they_are_offered() {
+    let (_backing, volume) = volume(4096, SIZE);
+    let offer = Offer {
+        structured_replies: false,
+        ..offer()
+    };
+    let mut client = Client::connect_to(&volume, 3, offer);
+    client.option(option::STRUCTURED_REPLY, &[]);
+    assert_eq!(client.option_reply().1, option_reply::ERR_UNSUP);
+    client.option(option::SET_META_CONTEXT, &meta(b"", &[b"base:allocation"]));
+    assert_eq!(client.option_reply().1, option_reply::ERR_INVALID);
+    client.option(option::GO, &go(b"disk", &[]));
+    assert_eq!(client.option_reply().1, option_reply::INFO);
+    assert_eq!(client.option_reply().1, option_reply::ACK);
+    let data = Random(11).bytes(1 << 20);
+    client.send(&request(WRITE, 0, 1, 5, 1 << 20));
+    client.send(&data);
+    assert_eq!(client.simple_reply(), (0, 1));
+    for length in [3, 4096, 700_001, 1 << 20] {
+        client.send(&request(READ, 0, 2, 5, length));
+        assert_eq!(client.simple_reply(), (0, 2));
+        assert!(client.receive(length as usize) == data[..length as usize]);
+    }
 }
 
 #[test]
@@ -547,7 +585,7 @@ fn a_server_stops_with_clients_connected() {
     let (_backing, volume) = volume(4096, SIZE);
     let mut listening = Listening::new("stop");
     let listener = listening.socket.take().unwrap();
-    let server = Server::start(Arc::clone(&volume), listener, "disk".to_owned()).unwrap();
+    let server = Server::start(Arc::clone(&volume), listener, offer()).unwrap();
     let mut streams: Vec<_> = (0..4).map(|_| listening.connect().unwrap()).collect();
     for stream in &mut streams {
         stream.read_exact(&mut [0; 18]).unwrap();
@@ -566,7 +604,7 @@ fn requests_that_have_arrived_are_finished_when_the_server_stops() {
     let (_backing, volume) = volume(4096, SIZE);
     let mut listening = Listening::new("finish");
     let listener = listening.socket.take().unwrap();
-    let server = Server::start(Arc::clone(&volume), listener, "disk".to_owned()).unwrap();
+    let server = Server::start(Arc::clone(&volume), listener, offer()).unwrap();
     let mut stream = listening.connect().unwrap();
     stream.read_exact(&mut [0; 18]).unwrap();
     stream.write_all(&[0, 0, 0, 3]).unwrap();
@@ -596,7 +634,7 @@ fn connections_beyond_the_limit_are_closed() {
     let (_backing, volume) = volume(4096, SIZE);
     let mut listening = Listening::new("limit");
     let listener = listening.socket.take().unwrap();
-    let server = Server::start(Arc::clone(&volume), listener, "disk".to_owned()).unwrap();
+    let server = Server::start(Arc::clone(&volume), listener, offer()).unwrap();
     let mut streams: Vec<_> = (0..MAX_CONNECTIONS)
         .map(|_| listening.connect().unwrap())
         .collect();

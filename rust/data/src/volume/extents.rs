@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 
 use super::{IoError, Result, Run, Volume, Workspace, beyond_end, locks};
 use crate::backing::Backing;
+use crate::recycle::emptied;
 use crate::transform::{Scratch, SectorSize, SectorTransform};
 
 /// The kernel takes no more buffers than this in one call (`IOV_MAX`).
@@ -290,7 +291,9 @@ impl Volume {
         offset: u64,
         direction: Direction,
     ) -> Result<()> {
-        let Workspace { scratch, sector } = workspace;
+        let Workspace {
+            scratch, sector, ..
+        } = workspace;
         let mut run = [Run {
             data: &mut sector.as_mut_slice()[..self.geometry.sector_bytes()],
             first_sector_512: self.geometry.iv_sector(offset),
@@ -324,21 +327,21 @@ impl Volume {
         extents: &mut [Extent<'_>],
         direction: Direction,
     ) -> Result<()> {
-        let mut runs: Vec<_> = extents
-            .iter_mut()
-            .filter(|extent| self.is_pending(extent))
-            .map(|extent| Run {
-                first_sector_512: self.geometry.iv_sector(extent.offset),
-                data: &mut *extent.data,
-            })
-            .collect();
-        if runs.is_empty() {
-            return Ok(());
-        }
-        self.with_transform(|transform| {
-            let scratch = &mut workspace.scratch;
-            direction.apply(transform, scratch, &mut runs, self.geometry.sector_size)
-        })
+        let mut runs = emptied(mem::take(&mut workspace.runs));
+        let pending = extents.iter_mut().filter(|extent| self.is_pending(extent));
+        runs.extend(pending.map(|extent| Run {
+            first_sector_512: self.geometry.iv_sector(extent.offset),
+            data: &mut *extent.data,
+        }));
+        let scratch = &mut workspace.scratch;
+        let result = match runs.as_mut_slice() {
+            [] => Ok(()),
+            runs => self.with_transform(|transform| {
+                direction.apply(transform, scratch, runs, self.geometry.sector_size)
+            }),
+        };
+        workspace.runs = emptied(runs);
+        result
     }
 
     fn with_transform(&self, work: impl FnOnce(&dyn SectorTransform) -> Result<()>) -> Result<()> {
