@@ -452,8 +452,14 @@ class Volume:
 class NbdServer:
     """Serves one volume over NBD, on threads that never hold the GIL."""
 
-    def __new__(cls, volume: Volume, listener_fd: int, *, export_name: str) -> Self:
-        """Take a listening stream socket, which is duplicated, and serve until :meth:`stop`."""
+    def __new__(
+        cls, volume: Volume, listener_fd: int, *, export_name: str, structured_replies: bool
+    ) -> Self:
+        """Take a listening stream socket, which is duplicated, and serve until :meth:`stop`.
+
+        Structured replies and block status are offered to clients only with
+        ``structured_replies``: small reads are slower with them.
+        """
 
     def stop(self) -> None:
         """Stop accepting, finish requests in flight, close connections, join all threads."""
@@ -478,8 +484,13 @@ class FuseServer:
         A thread that waits for a request stays until the host unmounts, and does nothing more.
         """
 
-def serve_nbd_connection(volume: Volume, connection_fd: int, *, export_name: str) -> None:
-    """Serve one connected stream socket until the client leaves. Releases the GIL."""
+def serve_nbd_connection(
+    volume: Volume, connection_fd: int, *, export_name: str, structured_replies: bool
+) -> None:
+    """Serve one connected stream socket until the client leaves. Releases the GIL.
+
+    As :class:`NbdServer` does.
+    """
 
 @final
 class Measure:

@@ -496,11 +496,13 @@ class Unlock(Call[Unlocked]):
 class Serve(Call[Done]):
     """Serve the unlocked volume over NBD to everyone who connects to ``listener``.
 
-    Without ``listener`` the clients come through the boundary's own stream.
+    Without ``listener`` the clients come through the boundary's own stream. Structured replies and
+    block status are offered to them only with ``structured_replies``.
     """
 
     listener: File | None
     export_name: Name
+    structured_replies: bool
     result: ClassVar[type[object]] = Done
 
 

@@ -228,6 +228,12 @@ def attach_options(function: Function) -> Function:
                 is_flag=True,
                 help="Pass trims on to the image. Shows which areas are unused to whoever sees it.",
             ),
+            click.option(
+                "--structured-replies",
+                is_flag=True,
+                help="Offer structured replies and block status to NBD clients, whose small reads "
+                "are slower with them.",
+            ),
         )
     ):
         function = option(function)
@@ -270,6 +276,7 @@ class AttachOptions(TypedDict):
     attach: Literal["auto", "nbd", "ublk", "fuse", "none"]
     read_only: bool
     discard: bool
+    structured_replies: bool
 
 
 class KdfOptions(TypedDict):

@@ -28,10 +28,18 @@ class ChannelServer:
     The threads hold the GIL only to begin and to end.
     """
 
-    def __init__(self, volume: Volume, multiplexer: Multiplexer, *, export_name: str) -> None:
+    def __init__(
+        self,
+        volume: Volume,
+        multiplexer: Multiplexer,
+        *,
+        export_name: str,
+        structured_replies: bool,
+    ) -> None:
         self._volume = volume
         self._multiplexer = multiplexer
         self._export_name = export_name
+        self._structured_replies = structured_replies
         self._state = threading.Lock()
         self._served: dict[socket.socket, threading.Thread] = {}
         self._stopping = False
@@ -68,7 +76,12 @@ class ChannelServer:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         with connection, contextlib.suppress(StrongroomError):
             # Whose fault it was is counted in the volume; the client knows, or is gone.
-            serve_nbd_connection(self._volume, connection.fileno(), export_name=self._export_name)
+            serve_nbd_connection(
+                self._volume,
+                connection.fileno(),
+                export_name=self._export_name,
+                structured_replies=self._structured_replies,
+            )
         with self._state:
             self._served.pop(connection, None)
 

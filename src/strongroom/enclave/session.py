@@ -137,8 +137,8 @@ class Session:
                 return self._create(call)
             case calls.Unlock() as call:
                 return self._unlock(call)
-            case calls.Serve(listener, export_name):
-                return self._serve(listener, export_name)
+            case calls.Serve() as call:
+                return self._serve(call)
             case calls.ServeFuse(devices, file_name):
                 return self._serve_fuse(devices, file_name)
             case calls.ReadCounters():
@@ -277,18 +277,28 @@ class Session:
         self._inspected = changes.accept(loaded, opened)
         return (_ACCEPTED,)
 
-    def _serve(self, listener: int | None, export_name: str) -> calls.Done:
+    def _serve(self, call: calls.Serve) -> calls.Done:
         volume = _required(self._volume, "the volume is not unlocked")
         if self._server is not None:
             raise BoundaryError("the volume is served already")
-        if listener is None:
+        if call.listener is None:
             carrier = self._surroundings.multiplexer
             multiplexer = _required(carrier, "no listener was passed, and no clients are carried")
-            self._server = ChannelServer(volume, multiplexer, export_name=export_name)
+            self._server = ChannelServer(
+                volume,
+                multiplexer,
+                export_name=call.export_name,
+                structured_replies=call.structured_replies,
+            )
             return calls.Done()
-        if not stat.S_ISSOCK(os.fstat(listener).st_mode):
+        if not stat.S_ISSOCK(os.fstat(call.listener).st_mode):
             raise BoundaryError("the listener is no socket")
-        self._server = NbdServer(volume, listener, export_name=export_name)
+        self._server = NbdServer(
+            volume,
+            call.listener,
+            export_name=call.export_name,
+            structured_replies=call.structured_replies,
+        )
         return calls.Done()
 
     def _serve_fuse(self, devices: tuple[int, ...], file_name: str) -> calls.Done:

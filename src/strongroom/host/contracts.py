@@ -144,6 +144,7 @@ class OpenRequest:
     attach: Attachment = "auto"
     read_only: bool = False
     discard: bool = False
+    structured_replies: bool = False
     tee: TeeName = "process"
     transport: Transport = "fd"
 

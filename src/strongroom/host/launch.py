@@ -80,16 +80,16 @@ class EnclaveProcess:
         """Return an image and its header as they go into a call: not at all, if it opened them."""
         return (image_fd, header_fd) if self._multiplexer is None else (None, None)
 
-    def serve(self, listener: socket.socket, export_name: str) -> None:
+    def serve(self, listener: socket.socket, export_name: str, *, structured_replies: bool) -> None:
         """Have everyone who connects to ``listener`` served, which may be closed then.
 
         Raises:
             StrongroomError: What the enclave raised.
         """
         if self._multiplexer is None:
-            self.call(Serve(listener.fileno(), export_name))
+            self.call(Serve(listener.fileno(), export_name, structured_replies))
         else:
-            self.call(Serve(None, export_name))
+            self.call(Serve(None, export_name, structured_replies))
             self._multiplexer.forward(listener)
 
     @property

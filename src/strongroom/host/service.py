@@ -155,7 +155,9 @@ class Service:
             raise CancelledError("the command that opened the volume has ended")
         try:
             with listening_at(self._directory.nbd_socket) as listener:
-                self._enclave.serve(listener, self._name)
+                self._enclave.serve(
+                    listener, self._name, structured_replies=request.structured_replies
+                )
             with io_flusher():
                 attached = attaching.attach(
                     request.attach,

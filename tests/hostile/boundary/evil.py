@@ -177,7 +177,7 @@ def serve(enclave: Enclave, path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
-        enclave.call(calls.Serve(listener.fileno(), "volume"))
+        enclave.call(calls.Serve(listener.fileno(), "volume", structured_replies=True))
 
 
 def is_served(path: Path) -> bool:

@@ -107,7 +107,7 @@ def test_a_listener_that_is_none_serves_nobody(
     enclave.load(image)
     enclave.unlock()
     with make() as descriptor, pytest.raises(BoundaryError, match="no socket"):
-        enclave.call(calls.Serve(descriptor, "volume"))
+        enclave.call(calls.Serve(descriptor, "volume", structured_replies=False))
 
     serve(enclave, tmp_path / "nbd")
     assert is_served(tmp_path / "nbd")

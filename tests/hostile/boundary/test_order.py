@@ -68,7 +68,7 @@ def requests(descriptor: int) -> list[Call[object]]:
         calls.RemoveKeyslot(SEALED, 0),
         calls.Reseal(SEALED, "signer", adopt=False),
         calls.RestoreHeader(descriptor, None, descriptor, force=False),
-        calls.Serve(descriptor, "volume"),
+        calls.Serve(descriptor, "volume", structured_replies=False),
         calls.ServeFuse((descriptor,), "volume"),
         calls.TakeOver(HANDOVER),
         calls.Unlock(SEALED, discard=False),

@@ -97,7 +97,7 @@ def served(opened: Volume, name: str = NAME) -> Iterator[Client]:
     thread = threading.Thread(
         target=serve_nbd_connection,
         args=(opened, theirs.fileno()),
-        kwargs={"export_name": NAME},
+        kwargs={"export_name": NAME, "structured_replies": False},
         daemon=True,
     )
     thread.start()

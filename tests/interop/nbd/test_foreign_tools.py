@@ -15,6 +15,7 @@ from tests.interop.nbd import hostile_clients, tools
 pytestmark = pytest.mark.interop
 
 NAME: Final = "tools"
+STRUCTURED: Final = "--structured-replies"
 COMMON_SECTORS: Final = (512, 4096)
 OTHER_SECTORS: Final = (1024, 2048)
 IMAGE_SIZE: Final = "80M"
@@ -28,6 +29,7 @@ class Export:
     uri: str
     socket: str
     size_bytes: int
+    structured: bool
 
     def counters(self) -> dict[str, int]:
         """What the volume has done since it was opened."""
@@ -42,23 +44,35 @@ def serve(operator: Operator, sector: int, *options: str) -> Iterator[Export]:
     operator.format(image, "--sector-size", str(sector), size=IMAGE_SIZE)
     with operator.opened(image, NAME, *options) as facts:
         before = (facts["host_pid"], facts["enclave_pid"])
-        yield Export(operator, facts["uri"], facts["socket"], facts["size_bytes"])
+        yield Export(
+            operator, facts["uri"], facts["socket"], facts["size_bytes"], STRUCTURED in options
+        )
         status = operator.facts("status", NAME)
         assert status["state"] == "open"
         assert (status["host_pid"], status["enclave_pid"]) == before
         assert status["counters"]["connections"] == 0
 
 
-@pytest.fixture(scope="module", params=COMMON_SECTORS)
+@pytest.fixture(scope="module", params=[(512, ()), (4096, (STRUCTURED,))], ids=["512", "4096"])
 def export(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Export]:
     """One open volume for all tests here, as each of them may overwrite everything."""
-    yield from serve(Operator(tmp_path_factory.mktemp("export")), request.param)
+    sector, options = request.param
+    yield from serve(Operator(tmp_path_factory.mktemp("export")), sector, *options)
+
+
+def check_information(export: Export, *, read_only: bool = False) -> None:
+    tools.check_information(
+        export.uri,
+        size_bytes=export.size_bytes,
+        read_only=read_only,
+        structured=export.structured,
+    )
 
 
 def test_nbdinfo_reads_every_property(export: Export) -> None:
-    tools.check_information(export.uri, size_bytes=export.size_bytes, read_only=False)
+    check_information(export)
 
 
 def test_nbdcopy_in_and_out(export: Export, tmp_path: Path) -> None:
@@ -94,13 +108,13 @@ def test_libnbd_program(export: Export, program: tuple[str, ...]) -> None:
 def test_hostile_client_hurts_nobody_else(export: Export, client: "hostile_clients.Client") -> None:
     client(export.socket)
     hostile_clients.check_alive(export.socket)
-    tools.check_information(export.uri, size_bytes=export.size_bytes, read_only=False)
+    check_information(export)
 
 
 @pytest.mark.parametrize("sector", OTHER_SECTORS)
 def test_other_sector_sizes(operator: Operator, sector: int) -> None:
     for export in serve(operator, sector):
-        tools.check_information(export.uri, size_bytes=export.size_bytes, read_only=False)
+        check_information(export)
         tools.check_qemu_io(export.uri)
         tools.check_libnbd(export.uri, "odd")
         tools.check_libnbd(export.uri, "model", str(sector), "2000")
@@ -111,7 +125,7 @@ def test_read_only_refuses_every_change(operator: Operator, sector: int) -> None
     image = operator.place / "image"
     for export in serve(operator, sector, "--read-only"):
         digest = tools.sha256(image)
-        tools.check_information(export.uri, size_bytes=export.size_bytes, read_only=True)
+        check_information(export, read_only=True)
         tools.check_libnbd(export.uri, "read-only")
         written = operator.run(
             *("qemu-io", "-f", "raw", "-c", "write -P 1 0 4096", export.uri), check=False

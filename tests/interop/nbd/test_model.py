@@ -47,7 +47,7 @@ def test_random_requests(
     image = operator.place / "image"
     made = operator.format(image, *STOCK, "--sector-size", str(sector), size=IMAGE_SIZE)
     assert made["data_size_bytes"] == DATA_BYTES
-    with operator.opened(image, "model", *options) as facts:
+    with operator.opened(image, "model", "--structured-replies", *options) as facts:
         with connections(facts["uri"], count) as volume:
             beginning = random.Random(sector).randbytes(DATA_BYTES)
             target = Modelled(volume, beginning, discard="--discard" in options)

@@ -63,6 +63,7 @@ def open_command(session: Session, **options: Unpack[OpenOptions]) -> None:
         attach=options["attach"],
         read_only=options["read_only"],
         discard=options["discard"],
+        structured_replies=options["structured_replies"],
         tee=options["tee"],
         transport=options["boundary"],
     )
