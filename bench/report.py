@@ -25,6 +25,7 @@ DOCUMENT: Final = Path(__file__).parents[1] / "docs/performance.md"
 BAR_GROUPS: Final = {
     "cipher": "AES-256-XTS on one core",
     "nbd": "NBD over one connection, beside other servers",
+    "ceiling": "a server without disk and cipher, beside whole ones",
     "latency": "one request of 4 KiB at a time",
     "cost": "processor time of the server for each GiB",
     "file-system": "files on a mounted file system",

@@ -14,6 +14,7 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from bench.ceiling import ceiling
 from bench.guest import guest
 from bench.limits import limits
 from bench.parts import cipher
@@ -40,6 +41,7 @@ def cipher_group(run: Run) -> Iterator[Comparison]:
 
 ALL_GROUPS: Final = {
     "limits": Group(limits, "what no server can exceed"),
+    "ceiling": Group(ceiling, "a server that has nothing to do"),
     "cipher": Group(cipher_group, "AES-256-XTS on one core"),
     **GROUPS,
     "guest": Group(guest, "dm-crypt and ours in an emulated machine", most_rounds=GUEST_ROUNDS),
