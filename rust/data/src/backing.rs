@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Advice, FallocateFlags, SeekFrom, fadvise, fallocate, seek};
-use rustix::io::{Errno, preadv, pwritev};
+use rustix::io::{Errno, ReadWriteFlags, preadv, preadv2, pwritev};
 use strongroom_sys::writeback;
 
 /// A store of bytes with random access, shared by all connections.
@@ -45,6 +45,14 @@ pub trait Backing: Send + Sync {
             offset += buffer.len() as u64;
         }
         Ok(())
+    }
+
+    /// Fills several buffers from one range, if that needs no wait for a disk.
+    ///
+    /// Unless all of it was there, the buffers may be partly filled. Errors are left to
+    /// [`Backing::read_vectored_at`].
+    fn read_cached_at(&self, _buffers: &mut [IoSliceMut<'_>], _offset: u64) -> Cached {
+        Cached::Unknown
     }
 
     /// Writes several buffers to one range.
@@ -84,10 +92,23 @@ pub trait Backing: Send + Sync {
     fn prefetch(&self, offset: u64, length: u64) -> io::Result<()>;
 }
 
+/// How much of a range could be read without a wait for a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cached {
+    /// Every byte, and it was read.
+    Whole,
+    /// Some bytes are missing, or something is wrong with them.
+    Lacking,
+    /// The store cannot tell, now or ever.
+    Unknown,
+}
+
 /// A file or block device.
 #[derive(Debug)]
 pub struct FileBacking {
     file: File,
+    /// Cleared once the file system has said that it cannot read without waiting.
+    tells_cached: AtomicBool,
     /// Cleared once the file system or device has said that it cannot punch holes.
     punches_holes: AtomicBool,
 }
@@ -98,6 +119,7 @@ impl FileBacking {
     pub fn new(fd: OwnedFd) -> Self {
         Self {
             file: File::from(fd),
+            tells_cached: AtomicBool::new(true),
             punches_holes: AtomicBool::new(true),
         }
     }
@@ -127,6 +149,21 @@ impl Backing for FileBacking {
             position += buffer.len() as u64;
         }
         Ok(())
+    }
+
+    fn read_cached_at(&self, buffers: &mut [IoSliceMut<'_>], offset: u64) -> Cached {
+        if !self.tells_cached.load(Ordering::Relaxed) {
+            return Cached::Unknown;
+        }
+        let wanted: usize = buffers.iter().map(|buffer| buffer.len()).sum();
+        match preadv2(&self.file, buffers, offset, ReadWriteFlags::NOWAIT) {
+            Ok(count) if count == wanted => Cached::Whole,
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                self.tells_cached.store(false, Ordering::Relaxed);
+                Cached::Unknown
+            }
+            Ok(_) | Err(_) => Cached::Lacking,
+        }
     }
 
     fn write_vectored_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
@@ -221,6 +258,41 @@ mod tests {
         let error = store.read_vectored_at(&mut into, 0).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         assert_eq!(store.size().unwrap(), 8);
+    }
+
+    #[test]
+    fn what_is_in_memory_is_told_from_what_is_not() {
+        let path = std::env::temp_dir().join(format!("strongroom-cached-{}", std::process::id()));
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .unwrap();
+        std::fs::remove_file(&path).unwrap();
+        file.write_all_at(&vec![7; 65536], 0).unwrap();
+        file.sync_all().unwrap();
+        let store = FileBacking::new(OwnedFd::from(file));
+        let mut bytes = [0; 4096];
+        let mut try_at = |offset| store.read_cached_at(&mut [IoSliceMut::new(&mut bytes)], offset);
+        if try_at(0) == Cached::Unknown {
+            return; // Some file systems cannot tell.
+        }
+        assert_eq!(try_at(61440), Cached::Whole);
+        assert_eq!(try_at(61441), Cached::Lacking, "beyond the end");
+        fadvise(&store.file, 0, None, Advice::DontNeed).unwrap();
+        assert_ne!(try_at(0), Cached::Unknown);
+        store.read_at(&mut bytes, 0).unwrap();
+        assert_eq!(bytes, [7; 4096]);
+    }
+
+    #[test]
+    fn a_store_that_cannot_tell_is_asked_once() {
+        let store = backing(4096);
+        store.tells_cached.store(false, Ordering::Relaxed);
+        let mut bytes = [0; 4096];
+        let mut into = [IoSliceMut::new(&mut bytes)];
+        assert_eq!(store.read_cached_at(&mut into, 0), Cached::Unknown);
     }
 
     #[test]

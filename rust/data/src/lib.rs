@@ -27,7 +27,7 @@ mod volume;
 #[cfg(test)]
 mod testing;
 
-pub use backing::{Backing, FileBacking};
+pub use backing::{Backing, Cached, FileBacking};
 pub use counters::Totals;
 pub use error::{IoError, OpenError, Result};
 pub use geometry::Geometry;

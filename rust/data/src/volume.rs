@@ -3,6 +3,7 @@
 
 mod extents;
 mod flusher;
+mod loading;
 
 use std::sync::{Arc, PoisonError, RwLock};
 

@@ -2,7 +2,7 @@
 //! Moving and transforming many ranges at once: one cipher call for all, one system call for
 //! neighbours.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::mem;
 use std::sync::PoisonError;
 
@@ -20,6 +20,8 @@ pub(crate) struct Extent<'a> {
     pub(crate) data: &'a mut [u8],
     /// Set by the transfer.
     pub(crate) result: Result<()>,
+    /// Whether its ciphertext is in `data`.
+    pub(super) loaded: bool,
 }
 
 impl<'a> Extent<'a> {
@@ -28,6 +30,7 @@ impl<'a> Extent<'a> {
             offset,
             data,
             result: Ok(()),
+            loaded: false,
         }
     }
 
@@ -110,55 +113,21 @@ impl Volume {
     }
 
     /// Whether the fast path takes the extent: whole sectors, and nothing is wrong yet.
-    fn is_pending(&self, extent: &Extent<'_>) -> bool {
+    pub(super) fn is_pending(&self, extent: &Extent<'_>) -> bool {
         extent.result.is_ok() && !extent.data.is_empty() && self.is_whole(extent)
     }
 
     /// How many extents at the front make up one range within one stripe; at least one.
-    fn group_length(&self, extents: &[Extent<'_>]) -> usize {
+    pub(super) fn group_length(&self, extents: &[Extent<'_>]) -> usize {
         let stripe = locks::stripe_of(extents[0].offset);
         let joins = |pair: &[Extent<'_>]| {
             pair.iter().all(|extent| self.is_pending(extent))
+                && pair[0].loaded == pair[1].loaded
                 && pair[0].end() == pair[1].offset
                 && locks::stripe_of(pair[1].end() - 1) == stripe
         };
         let joined = extents.windows(2).take_while(|pair| joins(pair)).count();
         (joined + 1).min(MAX_GROUP)
-    }
-
-    fn load(&self, backing: &dyn Backing, mut extents: &mut [Extent<'_>]) {
-        while !extents.is_empty() {
-            let length = self.group_length(extents);
-            let (group, rest) = mem::take(&mut extents).split_at_mut(length);
-            extents = rest;
-            if group.len() > 1 && self.load_group(backing, group).is_ok() {
-                continue;
-            }
-            // Alone, or one of the group failed: find out which.
-            for extent in group.iter_mut().filter(|extent| self.is_pending(extent)) {
-                extent.result = self.load_one(backing, extent.offset, extent.data);
-            }
-        }
-    }
-
-    fn load_group(&self, backing: &dyn Backing, group: &mut [Extent<'_>]) -> io::Result<()> {
-        let offset = group[0].offset;
-        let mut slices: Vec<_> = group
-            .iter_mut()
-            .map(|extent| IoSliceMut::new(extent.data))
-            .collect();
-        let _guard = self.locks.shared(offset);
-        backing.read_vectored_at(&mut slices, self.geometry.position(offset))
-    }
-
-    fn load_one(&self, backing: &dyn Backing, offset: u64, data: &mut [u8]) -> Result<()> {
-        for (position, size) in locks::split(offset, data.len()) {
-            let at = offset + position as u64;
-            let _guard = self.locks.shared(at);
-            let piece = &mut data[position..position + size];
-            backing.read_at(piece, self.geometry.position(at))?;
-        }
-        Ok(())
     }
 
     fn store(&self, backing: &dyn Backing, mut extents: &mut [Extent<'_>]) {
