@@ -172,8 +172,9 @@ impl Session {
     fn read_pieces(&mut self, volume: &Volume, mut offset: u64, size: usize) -> Result<usize> {
         let mut rest = &mut self.buffer.as_mut_slice()[DATA_START..DATA_START + size];
         while !rest.is_empty() {
-            let (piece, others) = rest.split_at_mut(piece_at(offset, rest.len()));
-            volume.read_piece(&mut self.workspace, offset, piece)?;
+            let left = rest.len();
+            let (piece, others) = rest.split_at_mut(piece_at(offset, left));
+            volume.read_next_piece(&mut self.workspace, offset, piece, left)?;
             offset += piece.len() as u64;
             rest = others;
         }

@@ -147,9 +147,10 @@ fn read_whole(connection: &Connection<'_>, hand: &mut Hand, request: &Request) -
     let (mut offset, mut rest) = (request.offset, &mut *data);
     let mut result = Ok(());
     while !rest.is_empty() && result.is_ok() {
-        let (piece, others) = rest.split_at_mut(piece_at(offset, rest.len()));
+        let left = rest.len();
+        let (piece, others) = rest.split_at_mut(piece_at(offset, left));
         let volume = connection.volume;
-        result = volume.read_piece(workspace, offset, piece);
+        result = volume.read_next_piece(workspace, offset, piece, left);
         offset += piece.len() as u64;
         rest = others;
     }
@@ -198,7 +199,7 @@ fn each_piece(
         let size = piece_at(offset, left);
         let data = &mut hand.data.as_mut_slice()[..size];
         let volume = connection.volume;
-        let result = volume.read_piece(&mut hand.workspace, offset, data);
+        let result = volume.read_next_piece(&mut hand.workspace, offset, data, left);
         if result.is_err() {
             return Ok(result);
         }

@@ -53,6 +53,25 @@ impl Volume {
         extent[0].result
     }
 
+    /// Reads the first bytes of what is left of a request, `left` bytes at `offset`.
+    ///
+    /// If the disk has to be waited for, it is told of all that is left, so that it works while
+    /// these bytes are decrypted and sent.
+    pub(crate) fn read_next_piece(
+        &self,
+        workspace: &mut Workspace,
+        offset: u64,
+        data: &mut [u8],
+        left: usize,
+    ) -> Result<()> {
+        let mut extent = [Extent::new(offset, data)];
+        if left > extent[0].data.len() {
+            self.load_ahead(&mut extent[0], left as u64);
+        }
+        self.read_extents(workspace, &mut extent);
+        extent[0].result
+    }
+
     /// Writes one range, encrypting it in place.
     pub(crate) fn write_piece(
         &self,

@@ -24,6 +24,24 @@ impl Volume {
         self.load_missing(backing, extents);
     }
 
+    /// Reads an extent if the store has it in memory; else tells the disk of it and what follows.
+    pub(super) fn load_ahead(&self, extent: &mut Extent<'_>, length: u64) {
+        let offset = extent.offset;
+        let Ok(backing) = self.backing() else {
+            return;
+        };
+        if self.geometry.check_range(offset, length).is_err() || !self.is_pending(extent) {
+            return;
+        }
+        match self.load_one_cached(backing.as_ref(), extent) {
+            Cached::Whole => extent.loaded = true,
+            Cached::Lacking => {
+                let _ = backing.prefetch(self.geometry.position(offset), length);
+            }
+            Cached::Unknown => {}
+        }
+    }
+
     /// Reads what the store has in memory, and tells whether it is worth calling for the rest.
     fn load_cached(&self, backing: &dyn Backing, mut extents: &mut [Extent<'_>]) -> bool {
         let mut missing = 0;

@@ -197,6 +197,36 @@ fn a_range_over_a_border_of_stripes_is_tried_in_two_parts() {
     assert_eq!(all, expected);
 }
 
+/// Reads 256 KiB, the first piece of `left` bytes at 0, and returns the calls that it made.
+fn calls_of_a_piece(in_memory: Option<Range<u64>>, left: usize) -> Vec<Call> {
+    let recorder = Arc::new(Recorder {
+        store: MemoryBacking::new(SIZE),
+        in_memory,
+        calls: Mutex::default(),
+    });
+    let geometry = geometry(4096, SIZE);
+    let volume = Volume::new(recorder.clone(), Box::new(XorTransform), geometry).unwrap();
+    let mut own = Workspace::new().unwrap();
+    let (mut expected, mut data) = (vec![0; PIECE], vec![0; PIECE]);
+    volume.read_piece(&mut own, 0, &mut expected).unwrap();
+    recorder.calls.lock().unwrap().clear();
+    let result = volume.read_next_piece(&mut own, 0, &mut data, left);
+    assert_eq!((result, data == expected), (Ok(()), true));
+    recorder.calls.lock().unwrap().clone()
+}
+
+const PIECE: usize = 256 * 1024;
+
+#[test]
+fn while_a_piece_is_waited_for_the_disk_knows_of_the_next() {
+    let all = calls_of_a_piece(Some(0..0), 4 * PIECE);
+    let whole = 4 * PIECE as u64;
+    assert_eq!(all, [Tried(0), Prefetch(0, whole), Read(0, PIECE)]);
+    assert_eq!(calls_of_a_piece(Some(0..SIZE), 4 * PIECE), [Tried(0)]);
+    assert_eq!(calls_of_a_piece(None, 4 * PIECE), [Read(0, PIECE)]);
+    assert_eq!(calls_of_a_piece(Some(0..0), PIECE), [Read(0, PIECE)]);
+}
+
 #[test]
 fn an_error_is_told_by_the_read_that_waits() {
     let recorder = Arc::new(Recorder {
