@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! serve_file FILE KEYFILE SOCKET [--sector-size N] [--offset N] [--iv-tweak N] [--read-only]
-//!            [--no-discard] [--structured-replies] [--name NAME]
+//!            [--no-discard] [--direct] [--structured-replies] [--name NAME]
 //! ```
 //!
 //! It serves until standard input ends. The key file holds 32 or 64 bytes and nothing else. This is
@@ -13,12 +13,14 @@ use std::error::Error;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
+use rustix::fs::OFlags;
 use strongroom_core::cipher::{CipherKind, SectorCipher, SectorSize};
 use strongroom_data::nbd::{Offer, Server};
-use strongroom_data::{FileBacking, Geometry, Volume};
+use strongroom_data::{Geometry, Volume, of_descriptor};
 use strongroom_sys::secret::SecretBytes;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -27,9 +29,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: serve_file FILE KEYFILE SOCKET [OPTIONS]".into());
     };
     let read_only = has(options, "--read-only");
+    let flags = if has(options, "--direct") {
+        OFlags::DIRECT
+    } else {
+        OFlags::empty()
+    };
     let file = fs::OpenOptions::new()
         .read(true)
         .write(!read_only)
+        .custom_flags(flags.bits().cast_signed())
         .open(image)?;
     let offset = number(options, "--offset")?.unwrap_or(0);
     let sector_size = number(options, "--sector-size")?.unwrap_or(4096);
@@ -43,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let key = SecretBytes::copy_of(&fs::read(key_file)?)?;
     let cipher = SectorCipher::new(CipherKind::XtsPlain64, &key)?;
-    let backing = Arc::new(FileBacking::new(OwnedFd::from(file)));
+    let backing = of_descriptor(OwnedFd::from(file))?;
     let volume = Arc::new(Volume::new(backing, Box::new(cipher), geometry)?);
     let listener = UnixListener::bind(socket)?;
     let name = value(options, "--name").unwrap_or_default();

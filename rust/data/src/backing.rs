@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where the ciphertext lives.
 
+mod direct;
+
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::num::NonZeroU64;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use direct::DirectBacking;
 use rustix::fs::{Advice, FallocateFlags, SeekFrom, fadvise, fallocate, seek};
 use rustix::io::{Errno, ReadWriteFlags, preadv, preadv2, pwritev};
 use strongroom_sys::writeback;
@@ -67,6 +71,13 @@ pub trait Backing: Send + Sync {
         Ok(())
     }
 
+    /// The open file, if transfers go past the page cache.
+    ///
+    /// They are then of whole sectors only, and between the file and aligned memory.
+    fn direct(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
     /// Makes every completed write durable.
     ///
     /// # Errors
@@ -90,6 +101,18 @@ pub trait Backing: Send + Sync {
     /// # Errors
     /// The store's.
     fn prefetch(&self, offset: u64, length: u64) -> io::Result<()>;
+}
+
+/// Returns the store in an open file or block device: the flags with which it was opened say which.
+///
+/// # Errors
+/// The system's.
+pub fn of_descriptor(fd: OwnedFd) -> io::Result<Arc<dyn Backing>> {
+    Ok(if DirectBacking::is_direct(&fd)? {
+        Arc::new(DirectBacking::new(fd))
+    } else {
+        Arc::new(FileBacking::new(fd))
+    })
 }
 
 /// How much of a range could be read without a wait for a disk.

@@ -27,7 +27,7 @@ mod volume;
 #[cfg(test)]
 mod testing;
 
-pub use backing::{Backing, Cached, FileBacking};
+pub use backing::{Backing, Cached, DirectBacking, FileBacking, of_descriptor};
 pub use counters::Totals;
 pub use error::{IoError, OpenError, Result};
 pub use geometry::Geometry;

@@ -5,9 +5,10 @@
 //! the read and the write nobody else may write that sector. Whole-sector transfers take the lock
 //! shared, so they never wait for one another, only for a read-modify-write in the same stripe.
 //!
-//! Deadlock freedom: a thread holds at most one of these locks at a time, because a range never
-//! crosses a stripe ([`split`] cuts it), the guard is dropped before the next piece begins, and no
-//! other lock is taken while it is held save the key's, under which nothing else is locked.
+//! Deadlock freedom: a thread that holds one exclusive waits for no other of these locks, because a
+//! sector never crosses a stripe, nor does a range ([`split`] cuts it), and the guard is dropped before
+//! the next piece begins. Who holds several shared took each once, in ascending order. No other lock is
+//! taken meanwhile save the key's, under which nothing else is locked.
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -32,6 +33,26 @@ impl RangeLocks {
     pub(crate) fn shared(&self, offset: u64) -> RwLockReadGuard<'_, ()> {
         let stripe = &self.stripes[stripe_index(offset)];
         stripe.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps read-modify-writes out of the stripes that some ranges of the volume lie in.
+    pub(crate) fn shared_all(
+        &self,
+        ranges: impl Iterator<Item = (u64, usize)>,
+    ) -> Vec<RwLockReadGuard<'_, ()>> {
+        let mut wanted = [false; STRIPES];
+        for (offset, length) in ranges {
+            for (position, _) in split(offset, length) {
+                wanted[stripe_index(offset + position as u64)] = true;
+            }
+        }
+        let wanted = (0..STRIPES).filter(|stripe| wanted[*stripe]);
+        wanted
+            .map(|stripe| {
+                let stripe = &self.stripes[stripe];
+                stripe.read().unwrap_or_else(PoisonError::into_inner)
+            })
+            .collect()
     }
 
     /// Keeps everybody else out of the stripe that `offset` lies in.

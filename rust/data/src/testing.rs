@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use crate::backing::Backing;
 use crate::error::{IoError, Result};
 use crate::geometry::Geometry;
-use crate::transform::{Run, Scratch, SectorSize, SectorTransform};
+use crate::transform::{Run, Scratch, SectorSize, SectorTransform, Transfer};
 use crate::volume::Volume;
 
 /// Where the segment of a test volume starts.
@@ -133,6 +133,20 @@ impl XorTransform {
     }
 }
 
+impl XorTransform {
+    fn apply_to(transfers: &mut [Transfer<'_>], sector_size: SectorSize) -> Result<()> {
+        for transfer in transfers {
+            transfer.target.copy_from_slice(transfer.source);
+            let mut run = [Run {
+                data: transfer.target,
+                first_sector_512: transfer.first_sector_512,
+            }];
+            Self::apply(&mut run, sector_size)?;
+        }
+        Ok(())
+    }
+}
+
 impl SectorTransform for XorTransform {
     fn encrypt(&self, _: &mut Scratch, runs: &mut [Run<'_>], size: SectorSize) -> Result<()> {
         Self::apply(runs, size)
@@ -140,6 +154,14 @@ impl SectorTransform for XorTransform {
 
     fn decrypt(&self, _: &mut Scratch, runs: &mut [Run<'_>], size: SectorSize) -> Result<()> {
         Self::apply(runs, size)
+    }
+
+    fn encrypt_to(&self, _: &mut Scratch, to: &mut [Transfer<'_>], size: SectorSize) -> Result<()> {
+        Self::apply_to(to, size)
+    }
+
+    fn decrypt_to(&self, _: &mut Scratch, to: &mut [Transfer<'_>], size: SectorSize) -> Result<()> {
+        Self::apply_to(to, size)
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What turns plaintext sectors into ciphertext sectors and back, apart from how they are moved.
 
-pub(crate) use strongroom_core::cipher::{Run, Scratch, SectorSize};
+pub(crate) use strongroom_core::cipher::{Run, Scratch, SectorSize, Transfer};
 
 use strongroom_core::cipher::SectorCipher;
 
@@ -17,6 +17,28 @@ pub trait SectorTransform: Send + Sync {
         &self,
         scratch: &mut Scratch,
         runs: &mut [Run<'_>],
+        sector_size: SectorSize,
+    ) -> Result<()>;
+
+    /// Encrypts sectors from one place to another.
+    ///
+    /// # Errors
+    /// As [`SectorTransform::encrypt`], or a target is not as long as its source.
+    fn encrypt_to(
+        &self,
+        scratch: &mut Scratch,
+        transfers: &mut [Transfer<'_>],
+        sector_size: SectorSize,
+    ) -> Result<()>;
+
+    /// Decrypts sectors from one place to another.
+    ///
+    /// # Errors
+    /// As [`SectorTransform::encrypt_to`].
+    fn decrypt_to(
+        &self,
+        scratch: &mut Scratch,
+        transfers: &mut [Transfer<'_>],
         sector_size: SectorSize,
     ) -> Result<()>;
 
@@ -40,6 +62,24 @@ impl SectorTransform for SectorCipher {
         sector_size: SectorSize,
     ) -> Result<()> {
         Self::encrypt(self, scratch, runs, sector_size).map_err(|_| IoError::Cipher)
+    }
+
+    fn encrypt_to(
+        &self,
+        scratch: &mut Scratch,
+        transfers: &mut [Transfer<'_>],
+        sector_size: SectorSize,
+    ) -> Result<()> {
+        Self::encrypt_to(self, scratch, transfers, sector_size).map_err(|_| IoError::Cipher)
+    }
+
+    fn decrypt_to(
+        &self,
+        scratch: &mut Scratch,
+        transfers: &mut [Transfer<'_>],
+        sector_size: SectorSize,
+    ) -> Result<()> {
+        Self::decrypt_to(self, scratch, transfers, sector_size).map_err(|_| IoError::Cipher)
     }
 
     fn decrypt(

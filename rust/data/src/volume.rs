@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The block engine: plaintext requests at any byte offset over an encrypted segment.
 
+mod direct;
 mod extents;
 mod flusher;
 mod loading;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use direct::Window;
 pub(crate) use extents::Extent;
 use flusher::Flusher;
 
@@ -46,6 +48,8 @@ pub struct Workspace {
     sector: Buffer,
     /// Memory for what is passed to the cipher.
     runs: Vec<Run<'static>>,
+    /// Made when it is first needed.
+    window: Option<Window>,
 }
 
 impl Workspace {
@@ -58,6 +62,7 @@ impl Workspace {
             scratch: Scratch::new().map_err(|_| IoError::NoMemory)?,
             sector: Buffer::new(MAX_SECTOR_BYTES),
             runs: Vec::new(),
+            window: None,
         })
     }
 }
@@ -113,7 +118,7 @@ impl Volume {
         result
     }
 
-    /// Writes plaintext, which is encrypted in place: `data` holds ciphertext afterwards.
+    /// Writes plaintext, which may be encrypted in place: `data` is of no use afterwards.
     ///
     /// # Errors
     /// Read-only, beyond the end, closed, or the disk's; part of it may have been written.

@@ -2,6 +2,7 @@
 //! The only unsafe code of Strongroom, behind safe interfaces.
 //!
 //! * [`aes`]: AES and XTS with round keys in memory that the caller chose
+//! * [`aio`]: many transfers of a file at once
 //! * [`confine`]: what the enclave process can no longer do, once it holds secrets
 //! * [`secret`]: memory that holds keys and passphrases, hidden from dumps and from other processes
 //! * [`signals`]: threads that no signal interrupts
@@ -14,6 +15,7 @@
 //! `SAFETY.md` beside this crate lists every invariant that the unsafe blocks rely on.
 
 pub mod aes;
+pub mod aio;
 pub mod confine;
 mod copying;
 pub mod descriptor;

@@ -99,10 +99,7 @@ impl Volume {
                     self.read_off_grid(workspace, backing.as_ref(), extent.offset, extent.data);
             }
         }
-        self.load(backing.as_ref(), extents);
-        if let Err(error) = self.transform_whole(workspace, extents, Direction::Decrypt) {
-            fail_all(extents, error);
-        }
+        self.read_whole(workspace, backing.as_ref(), extents);
     }
 
     /// Encrypts ranges in place, writes them, and leaves each one's outcome in it.
@@ -121,10 +118,39 @@ impl Volume {
                     self.write_off_grid(workspace, backing.as_ref(), extent.offset, extent.data);
             }
         }
+        self.write_whole(workspace, backing.as_ref(), extents);
+    }
+
+    /// Reads the pending extents.
+    fn read_whole(
+        &self,
+        workspace: &mut Workspace,
+        backing: &dyn Backing,
+        extents: &mut [Extent<'_>],
+    ) {
+        if let Some(fd) = backing.direct() {
+            return self.read_direct(workspace, backing, fd, extents);
+        }
+        self.load(backing, extents);
+        if let Err(error) = self.transform_whole(workspace, extents, Direction::Decrypt) {
+            fail_all(extents, error);
+        }
+    }
+
+    /// Writes the pending extents.
+    fn write_whole(
+        &self,
+        workspace: &mut Workspace,
+        backing: &dyn Backing,
+        extents: &mut [Extent<'_>],
+    ) {
+        if let Some(fd) = backing.direct() {
+            return self.write_direct(workspace, backing, fd, extents);
+        }
         if let Err(error) = self.transform_whole(workspace, extents, Direction::Encrypt) {
             return fail_all(extents, error);
         }
-        self.store(backing.as_ref(), extents);
+        self.store(backing, extents);
     }
 
     fn is_whole(&self, extent: &Extent<'_>) -> bool {
@@ -197,10 +223,9 @@ impl Volume {
         let middle_offset = offset + cut.head as u64;
         let tail_offset = middle_offset + cut.middle as u64;
         self.read_part_of_sector(workspace, backing, offset, head)?;
-        if !middle.is_empty() {
-            self.load_one(backing, middle_offset, middle)?;
-            self.transform_range(workspace, middle_offset, middle, Direction::Decrypt)?;
-        }
+        let mut middle = [Extent::new(middle_offset, middle)];
+        self.read_whole(workspace, backing, &mut middle);
+        middle[0].result?;
         self.read_part_of_sector(workspace, backing, tail_offset, tail)
     }
 
@@ -239,10 +264,9 @@ impl Volume {
         let middle_offset = offset + cut.head as u64;
         let tail_offset = middle_offset + cut.middle as u64;
         self.change_part_of_sector(workspace, backing, offset, head)?;
-        if !middle.is_empty() {
-            self.transform_range(workspace, middle_offset, middle, Direction::Encrypt)?;
-            self.store_one(backing, middle_offset, middle)?;
-        }
+        let mut middle = [Extent::new(middle_offset, middle)];
+        self.write_whole(workspace, backing, &mut middle);
+        middle[0].result?;
         self.change_part_of_sector(workspace, backing, tail_offset, tail)
     }
 
@@ -291,23 +315,6 @@ impl Volume {
         })
     }
 
-    fn transform_range(
-        &self,
-        workspace: &mut Workspace,
-        offset: u64,
-        data: &mut [u8],
-        direction: Direction,
-    ) -> Result<()> {
-        let mut run = [Run {
-            data,
-            first_sector_512: self.geometry.iv_sector(offset),
-        }];
-        self.with_transform(|transform| {
-            let scratch = &mut workspace.scratch;
-            direction.apply(transform, scratch, &mut run, self.geometry.sector_size)
-        })
-    }
-
     /// Transforms all pending extents in one call.
     fn transform_whole(
         &self,
@@ -332,7 +339,10 @@ impl Volume {
         result
     }
 
-    fn with_transform(&self, work: impl FnOnce(&dyn SectorTransform) -> Result<()>) -> Result<()> {
+    pub(super) fn with_transform(
+        &self,
+        work: impl FnOnce(&dyn SectorTransform) -> Result<()>,
+    ) -> Result<()> {
         let transform = self
             .transform
             .read()
@@ -363,7 +373,7 @@ impl Direction {
 }
 
 /// Fails what has not failed already.
-fn fail_all(extents: &mut [Extent<'_>], error: IoError) {
+pub(super) fn fail_all(extents: &mut [Extent<'_>], error: IoError) {
     for extent in extents {
         extent.result = extent.result.and(Err(error));
     }

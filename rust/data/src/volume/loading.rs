@@ -121,12 +121,7 @@ impl Volume {
         backing.read_vectored_at(&mut slices, self.geometry.position(offset))
     }
 
-    pub(super) fn load_one(
-        &self,
-        backing: &dyn Backing,
-        offset: u64,
-        data: &mut [u8],
-    ) -> Result<()> {
+    fn load_one(&self, backing: &dyn Backing, offset: u64, data: &mut [u8]) -> Result<()> {
         for (position, size) in locks::split(offset, data.len()) {
             let at = offset + position as u64;
             let _guard = self.locks.shared(at);

@@ -67,6 +67,16 @@ const ALLOWED: &[(&str, &[c_long])] = &[
         ],
     ),
     (
+        "have many transfers of the image under way; these read and write what is open, as the calls \
+         above, and do nothing else that `io_uring` could be made to do",
+        &[
+            libc::SYS_io_setup,
+            libc::SYS_io_submit,
+            libc::SYS_io_getevents,
+            libc::SYS_io_destroy,
+        ],
+    ),
+    (
         "take clients from a socket that is listening already, receive descriptors, hang up",
         &[
             libc::SYS_accept4,
