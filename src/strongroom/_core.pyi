@@ -46,6 +46,7 @@ __all__ = [
     "selftest",
     "serve_nbd_connection",
     "stir_random",
+    "takes_direct_transfers",
     "tpm_check_command",
     "tpm_check_decrypted",
     "tpm_check_response",
@@ -402,7 +403,10 @@ def keyslot_seal(
 
 @final
 class Volume:
-    """An unlocked data segment over an open file descriptor, which is duplicated."""
+    """An unlocked data segment over an open file descriptor, which is duplicated.
+
+    If it was opened with ``O_DIRECT``, transfers go past the page cache.
+    """
 
     def __new__(
         cls,
@@ -483,6 +487,17 @@ class FuseServer:
 
         A thread that waits for a request stays until the host unmounts, and does nothing more.
         """
+
+def takes_direct_transfers(image_fd: int, *, offset_bytes: int, length_bytes: int) -> bool:
+    """Say whether a file that was opened with ``O_DIRECT`` can be read so, by reading.
+
+    ``length_bytes`` is at most 4096.
+
+    Raises:
+        DiskError: Reading failed for another reason than its offset and length.
+        BoundsError: ``length_bytes`` is too large.
+        TruncatedError: The file ends before.
+    """
 
 def serve_nbd_connection(
     volume: Volume, connection_fd: int, *, export_name: str, structured_replies: bool

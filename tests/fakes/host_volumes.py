@@ -205,6 +205,7 @@ class FakeVolumes:
             attach="none",
             read_only=request.read_only,
             discard=request.discard,
+            direct=request.direct,
             host_pid=11,
             enclave_pid=12,
             size_bytes=1 << 30,

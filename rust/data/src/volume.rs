@@ -25,7 +25,7 @@ use crate::transform::{Run, Scratch, SectorTransform};
 const ZERO_CHUNK_BYTES: u64 = 256 * 1024;
 
 /// The largest sector there is.
-const MAX_SECTOR_BYTES: usize = 4096;
+pub(crate) const MAX_SECTOR_BYTES: usize = 4096;
 
 /// An unlocked data segment, shared by all connections.
 ///

@@ -55,7 +55,9 @@ mod core_module {
     #[pymodule_export]
     use super::tpm_session::{TpmAnswer, TpmAuthorization, TpmOpening, TpmSession, tpm_exchange};
     #[pymodule_export]
-    use super::volume::{FuseServer, NbdServer, Volume, serve_nbd_connection};
+    use super::volume::{
+        FuseServer, NbdServer, Volume, serve_nbd_connection, takes_direct_transfers,
+    };
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

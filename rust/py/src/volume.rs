@@ -10,7 +10,7 @@ use pyo3::types::{PyBytes, PyDict};
 use strongroom_core::cipher::{CipherKind, SectorCipher, SectorSize};
 use strongroom_data::fuse;
 use strongroom_data::nbd::{self, Offer, Server};
-use strongroom_data::{FileBacking, Geometry, Volume as DataVolume, Workspace};
+use strongroom_data::{DirectBacking, Geometry, Volume as DataVolume, Workspace, of_descriptor};
 use strongroom_sys::descriptor;
 
 use crate::errors::{
@@ -63,7 +63,8 @@ impl Volume {
             read_only,
             discard,
         };
-        let backing = Arc::new(FileBacking::new(own_fd(image_fd)?));
+        let backing = of_descriptor(own_fd(image_fd)?)
+            .map_err(|error| platform_error("looking at the image", &error))?;
         DataVolume::new(backing, Box::new(transform), geometry)
             .map(|volume| Self(Arc::new(volume)))
             .map_err(from_open)
@@ -167,6 +168,20 @@ impl FuseServer {
             py.detach(|| server.stop());
         }
     }
+}
+
+/// Says whether a file can be read past the page cache. See the stub file for the contract.
+#[pyfunction]
+#[pyo3(signature = (image_fd, *, offset_bytes, length_bytes))]
+pub(crate) fn takes_direct_transfers(
+    py: Python<'_>,
+    image_fd: i32,
+    offset_bytes: u64,
+    length_bytes: usize,
+) -> PyResult<bool> {
+    let backing = DirectBacking::new(own_fd(image_fd)?);
+    py.detach(|| backing.takes(offset_bytes, length_bytes))
+        .map_err(from_io)
 }
 
 /// Serves one connected stream socket until the client leaves.

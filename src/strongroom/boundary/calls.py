@@ -451,11 +451,13 @@ class LoadDisk(Call[DiskFacts]):
 
     Without ``image`` the disk is the file that the enclave was started with. A broken copy of the
     header is rewritten from the good one unless ``read_only``, or it cannot be authenticated yet.
+    With ``direct``, the image opened once more with ``O_DIRECT``, data are read and written there.
     """
 
     image: File | None
     header: File | None
     read_only: bool
+    direct: File | None = None
     result: ClassVar[type[object]] = DiskFacts
 
 

@@ -229,6 +229,11 @@ def attach_options(function: Function) -> Function:
                 help="Pass trims on to the image. Shows which areas are unused to whoever sees it.",
             ),
             click.option(
+                "--direct",
+                is_flag=True,
+                help="Keep the image out of the page cache, where what was read is kept already.",
+            ),
+            click.option(
                 "--structured-replies",
                 is_flag=True,
                 help="Offer structured replies and block status to NBD clients, whose small reads "
@@ -276,6 +281,7 @@ class AttachOptions(TypedDict):
     attach: Literal["auto", "nbd", "ublk", "fuse", "none"]
     read_only: bool
     discard: bool
+    direct: bool
     structured_replies: bool
 
 

@@ -11,12 +11,14 @@ import os
 from collections.abc import Iterator
 from typing import Final, Self
 
+from strongroom._core import takes_direct_transfers
 from strongroom.errors import (
     DiskError,
     KeyslotStateError,
     NoPermissionError,
     NoSpaceError,
     PlatformError,
+    UnavailableError,
 )
 from strongroom.luks2 import HEADER_COPY_BYTES, Step, WriteAt
 from strongroom.units import MIB, ByteCount, ByteOffset
@@ -27,14 +29,23 @@ _CHUNK_BYTES: Final = MIB
 class Disk:
     """An image and, if it is detached, its header.
 
-    Both descriptors are duplicated; :meth:`close` releases the copies.
+    The descriptors are duplicated; :meth:`close` releases the copies. Through ``direct_fd``, the
+    image opened with ``O_DIRECT``, only data go: a header has sizes of its own.
     """
 
-    def __init__(self, image_fd: int, header_fd: int | None, *, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        image_fd: int,
+        header_fd: int | None,
+        *,
+        read_only: bool = False,
+        direct_fd: int | None = None,
+    ) -> None:
         self.read_only = read_only
         self._private_copy = b""
         self.image_fd = os.dup(image_fd)
         self._header_fd = self.image_fd if header_fd is None else os.dup(header_fd)
+        self.data_fd = self.image_fd if direct_fd is None else os.dup(direct_fd)
 
     def __enter__(self) -> Self:
         return self
@@ -46,6 +57,21 @@ class Disk:
     def detached(self) -> bool:
         """Whether the header lies on another device than the data."""
         return self._header_fd != self.image_fd
+
+    def ensure_takes(self, offset: ByteOffset, sector_size: int) -> None:
+        """Check that data can be moved a sector at a time past the page cache, where they are to.
+
+        Raises:
+            UnavailableError: The device has larger blocks than sectors.
+            DiskError: Reading failed.
+        """
+        if self.data_fd == self.image_fd:
+            return
+        if not takes_direct_transfers(self.data_fd, offset_bytes=offset, length_bytes=sector_size):
+            raise UnavailableError(
+                f"the disk does not take direct transfers of {sector_size} bytes at {offset}",
+                hint="open it without --direct",
+            )
 
     def image_size_bytes(self) -> ByteCount:
         """Return the size of the image; also for block devices.
@@ -124,9 +150,11 @@ class Disk:
         self._private_copy = before + known + after
 
     def close(self) -> None:
-        """Release both descriptors."""
+        """Release the descriptors."""
         if self.detached:
             os.close(self._header_fd)
+        if self.data_fd != self.image_fd:
+            os.close(self.data_fd)
         os.close(self.image_fd)
 
 

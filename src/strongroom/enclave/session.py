@@ -213,15 +213,22 @@ class Session:
             confinement=self._surroundings.confinement,
         )
 
-    def _disk_of(self, image: int | None, header: int | None, *, read_only: bool = False) -> Disk:
+    def _disk_of(
+        self,
+        image: int | None,
+        header: int | None,
+        *,
+        read_only: bool = False,
+        direct: int | None = None,
+    ) -> Disk:
         if image is None:
             given = self._surroundings.disk
             image, header = _required(given, "no disk was passed, and none given at the start")
-        return Disk(image, header, read_only=read_only)
+        return Disk(image, header, read_only=read_only, direct_fd=direct)
 
     def _load(self, call: calls.LoadDisk) -> calls.DiskFacts:
         self._require_fresh()
-        disk = self._disk_of(call.image, call.header, read_only=call.read_only)
+        disk = self._disk_of(call.image, call.header, read_only=call.read_only, direct=call.direct)
         try:
             loaded = load_header(
                 disk.header_copy(),
@@ -229,6 +236,8 @@ class Session:
                 detached=disk.detached,
             )
             inspected = inspect(loaded, _material(loaded, disk), self._tee)
+            segment = inspected.header.segment
+            disk.ensure_takes(segment.offset_bytes, segment.sector_size_bytes)
             notices = list(loaded.notices)
             if loaded.broken and not call.read_only and inspected.state in {"absent", "verified"}:
                 disk.apply(repair_steps(loaded))
@@ -371,7 +380,7 @@ def _volume(loaded: LoadedVolume, opened: Opened, *, discard: bool) -> Volume:
     header, disk = loaded.inspected.header, loaded.disk
     segment = header.segment
     return Volume(
-        disk.image_fd,
+        disk.data_fd,
         opened.volume_key,
         cipher=segment.cipher,
         segment_offset_bytes=segment.offset_bytes,

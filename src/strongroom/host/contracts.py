@@ -144,6 +144,7 @@ class OpenRequest:
     attach: Attachment = "auto"
     read_only: bool = False
     discard: bool = False
+    direct: bool = False
     structured_replies: bool = False
     tee: TeeName = "process"
     transport: Transport = "fd"
@@ -195,6 +196,7 @@ class StatusResult:
     attach: str
     read_only: bool
     discard: bool
+    direct: bool
     host_pid: int
     enclave_pid: int
     size_bytes: int

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from strongroom.boundary import calls
-from strongroom.errors import StrongroomError
+from strongroom.errors import StrongroomError, UsageError
 from strongroom.host import target
 from strongroom.host.contracts import OpenRequest
 from strongroom.host.launch import launch
@@ -59,6 +59,7 @@ def serve(
         image_fd = target.open_image(request.image.path, read_only=request.read_only)
         stack.callback(os.close, image_fd)
         header_fd = _open_header(request, stack)
+        direct_fd = _open_directly(request, image_fd, stack)
         target.ensure_not_in_use(request.image.path)
         stack.enter_context(
             target.OpenLock(image_fd, path=request.image.path, read_only=request.read_only)
@@ -66,7 +67,7 @@ def serve(
         owned = stack.enter_context(claim(request.name))
         owned.directory.write_record({"image": str(request.image.path), "host_pid": os.getpid()})
         control = stack.enter_context(listening_at(owned.directory.control_socket))
-        service = _start(request, owned, image_fd, header_fd)
+        service = _start(request, owned, (image_fd, header_fd), direct_fd)
         try:
             service.write_record()
             ready(owned.directory)
@@ -75,7 +76,13 @@ def serve(
             service.abandon()
 
 
-def _start(request: OpenRequest, owned: Claim, image_fd: int, header_fd: int | None) -> "Service":
+def _start(
+    request: OpenRequest,
+    owned: Claim,
+    files: tuple[int, int | None],
+    direct_fd: int | None,
+) -> "Service":
+    image_fd, header_fd = files
     relay = _ProgressRelay()
     disk = StartDisk(request.image, read_only=request.read_only)
     with owned.directory.log.open("ab", buffering=0) as log:
@@ -90,8 +97,9 @@ def _start(request: OpenRequest, owned: Claim, image_fd: int, header_fd: int | N
             path=request.image.header or request.image.path,
         )
         with lock():
-            files = enclave.files(image_fd, header_fd)
-            facts = enclave.call(calls.LoadDisk(*files, read_only=request.read_only))
+            given = enclave.files(image_fd, header_fd)
+            order = calls.LoadDisk(*given, read_only=request.read_only, direct=direct_fd)
+            facts = enclave.call(order)
         service = relay.service = Service(request, owned, enclave, facts, header_lock=lock)
     except BaseException:
         enclave.end()
@@ -105,6 +113,19 @@ def _open_header(request: OpenRequest, stack: contextlib.ExitStack) -> int | Non
     header_fd = target.open_image(request.image.header, read_only=request.read_only)
     stack.callback(os.close, header_fd)
     return header_fd
+
+
+def _open_directly(request: OpenRequest, image_fd: int, stack: contextlib.ExitStack) -> int | None:
+    if not request.direct:
+        return None
+    if request.transport != "fd" or request.tee == "gramine":
+        raise UsageError(
+            "--direct needs an enclave that descriptors can be passed to",
+            hint="leave out --direct",
+        )
+    direct_fd = target.open_directly(image_fd, request.image.path, read_only=request.read_only)
+    stack.callback(os.close, direct_fd)
+    return direct_fd
 
 
 def main() -> int:

@@ -18,6 +18,7 @@ def encode_request(request: OpenRequest) -> str:
             "attach": request.attach,
             "read_only": request.read_only,
             "discard": request.discard,
+            "direct": request.direct,
             "structured_replies": request.structured_replies,
             "tee": request.tee,
             "transport": request.transport,

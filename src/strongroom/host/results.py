@@ -97,6 +97,7 @@ def status_result(
         attach=volume.attach,
         read_only=volume.request.read_only,
         discard=volume.request.discard or volume.facts.discard_allowed,
+        direct=volume.request.direct,
         host_pid=os.getpid(),
         enclave_pid=volume.enclave_pid,
         size_bytes=volume.facts.data_size_bytes,

@@ -91,6 +91,30 @@ def test_what_is_no_disk_is_refused_and_harms_nothing(
     assert image.read_bytes() == before
 
 
+NO_DATA: Final[dict[str, Callable[[Path], Descriptors]]] = {
+    "a pipe": lambda _: pipe(),
+    "a socket": lambda _: unix_socket(),
+    "a directory": lambda path: opened(path.parent, os.O_RDONLY),
+    "an empty file": lambda _: memory(),
+    "a file for writing only": lambda path: opened(path, os.O_WRONLY),
+    "a path and no file": lambda path: opened(path, os.O_PATH),
+}
+
+
+@pytest.mark.parametrize("make", NO_DATA.values(), ids=NO_DATA.keys())
+def test_what_holds_no_data_is_refused_before_the_passphrase(
+    make: Callable[[Path], Descriptors], enclave: Enclave, image: Path
+) -> None:
+    before = image.read_bytes()
+    with opened(image) as descriptor, make(image) as direct:
+        with pytest.raises((DiskError, TruncatedError)):
+            enclave.call(calls.LoadDisk(descriptor, None, read_only=False, direct=direct))
+        with pytest.raises((DiskError, TruncatedError)):
+            enclave.call(calls.LoadDisk(descriptor, descriptor, read_only=True, direct=direct))
+    assert enclave.load(image).key_bits == 512
+    assert image.read_bytes() == before
+
+
 @pytest.mark.parametrize("make", [pipe, unix_socket])
 def test_a_new_volume_is_not_made_on_what_is_no_disk(
     make: Callable[[], Descriptors], enclave: Enclave

@@ -108,7 +108,7 @@ def test_other_transports_carry_calls_and_no_disk(transport: object, image: Path
 def test_a_disk_that_is_only_claimed_is_a_violation(transport: object) -> None:
     assert callable(transport)
     with transport() as (stream, process):
-        fields: cbor.Value = {"header": None, "image": True, "read_only": True}
+        fields: cbor.Value = {"direct": None, "header": None, "image": True, "read_only": True}
         send_frame(stream, cbor.encode([0, "LoadDisk", fields]), [])
         heard = cbor.decode(receive_frame(stream)[0])
         assert isinstance(heard, list)

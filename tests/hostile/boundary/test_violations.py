@@ -70,7 +70,7 @@ ATTACKS: Final[dict[str, Attack]] = {
     "a field of the wrong type": lambda it: it.send(0, "NewRecipient", {"purpose": 7}),
     "a purpose that does not exist": lambda it: it.send(0, "NewRecipient", {"purpose": "dump"}),
     "a missing descriptor": lambda it: it.send(
-        0, "LoadDisk", {"image": True, "header": None, "read_only": True}
+        0, "LoadDisk", {"image": True, "header": None, "read_only": True, "direct": None}
     ),
     "descriptors that nobody asked for": with_descriptors,
     "too many descriptors": with_many_descriptors,

@@ -252,8 +252,8 @@ def test_truth_values_are_no_kinds_of_message(ends: Ends) -> None:
     [
         ("Describe", {}),
         ("Nothing", {}),
-        ("LoadDisk", {"image": True, "header": None, "read_only": 1}),
-        ("LoadDisk", {"image": True, "header": None, "read_only": True}),
+        ("LoadDisk", {"image": True, "header": None, "read_only": 1, "direct": None}),
+        ("LoadDisk", {"image": True, "header": None, "read_only": True, "direct": None}),
     ],
 )
 def test_descriptors_of_a_refused_call_are_closed(
@@ -285,11 +285,8 @@ def test_descriptors_of_a_call_are_closed_after_it(
     with (tmp_path / "image").open("wb+") as file:
         file.write(b"abc")
         file.flush()
-        send_frame(
-            ends.near,
-            cbor.encode([0, "LoadDisk", {"image": True, "header": None, "read_only": True}]),
-            [file.fileno()],
-        )
+        fields: cbor.Value = {"image": True, "header": None, "read_only": True, "direct": None}
+        send_frame(ends.near, cbor.encode([0, "LoadDisk", fields]), [file.fileno()])
         ends.responder.serve_one(handler)
 
     assert len(seen) == 1

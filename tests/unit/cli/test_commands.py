@@ -54,11 +54,11 @@ def test_format_defaults_are_the_contract(
 
 def test_open_close_and_list(run: Run, volumes: FakeVolumes, passphrase_file: str) -> None:
     opened = run(
-        *("open", "vault.img", "vault", "--attach", "none", "--read-only", "--discard"),
+        *("open", "vault.img", "vault", "--attach", "none", "--read-only", "--discard", "--direct"),
         *("--passphrase-file", passphrase_file, "--json"),
     )
     assert volumes.opened["vault"] == OpenRequest(
-        ImageReference(IMAGE), "vault", attach="none", read_only=True, discard=True
+        ImageReference(IMAGE), "vault", attach="none", read_only=True, discard=True, direct=True
     )
     facts = opened.facts
     assert isinstance(facts, dict)

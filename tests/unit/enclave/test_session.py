@@ -296,7 +296,7 @@ def test_nothing_but_our_errors_leaves_a_session(volume: int, requests: list[obj
         replaced = {
             field.name: volume
             for field in dataclasses.fields(request)  # type: ignore[arg-type]  # every call is one
-            if field.name in {"image", "header", "backup", "listener"}
+            if field.name in {"image", "header", "direct", "backup", "listener"}
         }
         if isinstance(request, calls.BackupHeader):
             continue

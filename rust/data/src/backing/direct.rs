@@ -8,6 +8,9 @@ use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::{Errno, pread, pwrite};
 
 use super::{Backing, FileBacking};
+use crate::buffer::Buffer;
+use crate::error::{IoError, Result};
+use crate::volume::MAX_SECTOR_BYTES;
 
 /// Ends of files lie on this grid at least, or behind the last transfer.
 const GRID_BYTES: usize = 512;
@@ -33,6 +36,21 @@ impl DirectBacking {
     /// The system's.
     pub fn is_direct(fd: impl AsFd) -> io::Result<bool> {
         Ok(fcntl_getfl(fd)?.contains(OFlags::DIRECT))
+    }
+
+    /// Says whether a sector of `length` bytes at `offset` can be read: the device may have larger
+    /// blocks.
+    ///
+    /// # Errors
+    /// The length is larger than any sector's, or reading failed for another reason.
+    pub fn takes(&self, offset: u64, length: usize) -> Result<bool> {
+        let mut sector = Buffer::new(MAX_SECTOR_BYTES);
+        let sector = sector.as_mut_slice().get_mut(..length);
+        match self.read_at(sector.ok_or(IoError::Invalid)?, offset) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg, sockopt,
 };
+use strongroom_sys::aio::{Direction, Queue, Transfer};
 use strongroom_sys::secret::SecretBytes;
 
 use crate::confined;
@@ -121,10 +122,32 @@ fn use_image(image: &OwnedFd) -> io::Result<()> {
     if &text != b"ciphertext" {
         return Err(io::Error::other("other bytes"));
     }
+    queue_transfers(&image)?;
     fsync(&image)?;
     fdatasync(&image)?;
     let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     Ok(fallocate(&image, hole, 0, 8192)?)
+}
+
+/// As of an image that was opened with `O_DIRECT`.
+fn queue_transfers(image: &OwnedFd) -> io::Result<()> {
+    let mut queue = match Queue::new() {
+        // Some kernels have none; the filter would say something else.
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(()),
+        queue => queue?,
+    };
+    let (mut first, mut second) = (*b"cipher", *b"text");
+    let mut transfers = [
+        Transfer::new(4096, &mut first),
+        Transfer::new(4102, &mut second),
+    ];
+    for direction in [Direction::Read, Direction::Write] {
+        queue.run(image.as_fd(), direction, &mut transfers);
+        if transfers.iter().any(|it| it.moved != it.data.len()) {
+            return Err(io::Error::other("a transfer did not take place"));
+        }
+    }
+    Ok(())
 }
 
 /// Argon2's work area, and secrets: of the arena, and a new mapping of it.

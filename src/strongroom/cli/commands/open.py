@@ -39,6 +39,7 @@ class OpenOptions(ImageOptions, AttachOptions, UnlockingOptions):
     examples=(
         "strongroom open vault.img vault",
         "strongroom open vault.img vault --attach none --read-only --json",
+        "strongroom open /dev/nvme0n1 vault --direct",
     ),
     exits=(*IMAGE_EXITS, *UNLOCKING_EXITS, AlreadyOpenError),
 )
@@ -63,6 +64,7 @@ def open_command(session: Session, **options: Unpack[OpenOptions]) -> None:
         attach=options["attach"],
         read_only=options["read_only"],
         discard=options["discard"],
+        direct=options["direct"],
         structured_replies=options["structured_replies"],
         tee=options["tee"],
         transport=options["boundary"],

@@ -75,6 +75,7 @@ def serve_command(session: Session, **options: Unpack[ServeOptions]) -> None:
         attach=options["attach"],
         read_only=options["read_only"],
         discard=options["discard"],
+        direct=options["direct"],
         structured_replies=options["structured_replies"],
         tee=options["tee"],
         transport=options["boundary"],

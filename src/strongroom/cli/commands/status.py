@@ -49,9 +49,12 @@ def _parts(result: StatusResult) -> tuple[str, ...]:
 
 
 def _facts(result: StatusResult) -> list[tuple[str, str]]:
-    modes = [
-        word for word, on in (("read-only", result.read_only), ("discard", result.discard)) if on
-    ]
+    chosen = (
+        ("read-only", result.read_only),
+        ("discard", result.discard),
+        ("direct", result.direct),
+    )
+    modes = [word for word, on in chosen if on]
     return [
         ("name", result.name),
         ("state", ", ".join([result.state, *modes])),

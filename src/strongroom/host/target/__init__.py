@@ -6,7 +6,7 @@ from strongroom.host.target.contents import (
     ensure_not_in_use,
     probe_signatures,
 )
-from strongroom.host.target.images import create_image, open_image
+from strongroom.host.target.images import create_image, open_directly, open_image
 from strongroom.host.target.locks import OPEN_LOCK_OFFSET, HeaderLock, OpenLock
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "create_image",
     "ensure_formattable",
     "ensure_not_in_use",
+    "open_directly",
     "open_image",
     "probe_signatures",
 ]

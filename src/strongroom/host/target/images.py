@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from strongroom.errors import UsageError
+from strongroom.errors import UnavailableError, UsageError
 from strongroom.host.attach._libc import reserve
 from strongroom.host.target._errno import translated, translating
 
@@ -36,6 +36,30 @@ def open_image(path: Path, *, read_only: bool) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def open_directly(image_fd: int, path: Path, *, read_only: bool) -> int:
+    """Open an open image once more, past the page cache; the caller closes it.
+
+    Args:
+        image_fd: The image, whatever ``path`` means by now.
+        path: What a message calls it.
+        read_only: Open it for reading only.
+
+    Raises:
+        UnavailableError: Its file system has no ``O_DIRECT``.
+        NoPermissionError: The caller may not open it so.
+        DiskError: Opening failed otherwise.
+    """
+    access = os.O_RDONLY if read_only else os.O_RDWR
+    try:
+        return os.open(f"/proc/self/fd/{image_fd}", access | os.O_DIRECT | os.O_CLOEXEC)
+    except OSError as err:
+        if err.errno == errno.EINVAL:
+            raise UnavailableError(
+                f"the file system of {path} has no direct I/O", hint="open it without --direct"
+            ) from err
+        raise translated(err, path) from err
 
 
 @contextmanager

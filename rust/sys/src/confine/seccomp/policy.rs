@@ -67,8 +67,8 @@ const ALLOWED: &[(&str, &[c_long])] = &[
         ],
     ),
     (
-        "have many transfers of the image under way; these read and write what is open, as the calls \
-         above, and do nothing else that `io_uring` could be made to do",
+        "have many transfers of the image under way: reads and writes of what is open, and nothing \
+         else that `io_uring` does, which goes around this filter",
         &[
             libc::SYS_io_setup,
             libc::SYS_io_submit,
