@@ -15,7 +15,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::thread;
 
-use strongroom_core::cipher::{Run, Scratch, SectorSize};
+use strongroom_core::cipher::{Run, Scratch, SectorSize, Transfer};
 use strongroom_data::nbd::{Offer, Server};
 use strongroom_data::{Backing, Geometry, Result, SectorTransform, Volume};
 
@@ -79,6 +79,14 @@ impl SectorTransform for NoCipher {
     }
 
     fn decrypt(&self, _: &mut Scratch, _: &mut [Run<'_>], _: SectorSize) -> Result<()> {
+        Ok(())
+    }
+
+    fn encrypt_to(&self, _: &mut Scratch, _: &mut [Transfer<'_>], _: SectorSize) -> Result<()> {
+        Ok(())
+    }
+
+    fn decrypt_to(&self, _: &mut Scratch, _: &mut [Transfer<'_>], _: SectorSize) -> Result<()> {
         Ok(())
     }
 }
