@@ -4,9 +4,12 @@
 //! A disk wants aligned memory, and a client's bytes lie anywhere. So ciphertext passes through a
 //! window of aligned memory, and the cipher, which has to touch every byte, moves them between there
 //! and where they belong. Nobody reads ahead for a file without a page cache, or writes behind: the
-//! transfers of a window are under way together.
+//! transfers of a window are under way together, and of a large read a window is filled at once.
+
+mod ahead;
 
 use std::mem;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
 use strongroom_sys::aio::{Direction, Queue, Transfer};
@@ -19,7 +22,7 @@ use crate::error::IoError;
 use crate::transform;
 
 /// How much ciphertext is moved at once.
-const WINDOW_BYTES: usize = 512 * 1024;
+const WINDOW_BYTES: usize = 1024 * 1024;
 
 /// An extent is cut into pieces of this size, a multiple of every sector's.
 const PIECE_BYTES: usize = 128 * 1024;
@@ -28,6 +31,8 @@ const PIECE_BYTES: usize = 128 * 1024;
 pub(super) struct Window {
     memory: Buffer,
     aio: Aio,
+    /// Of which range of the volume the memory has the ciphertext, for what is left of a request.
+    ahead: Option<Range<u64>>,
 }
 
 enum Aio {
@@ -42,6 +47,7 @@ impl Window {
         Self {
             memory: Buffer::new(WINDOW_BYTES),
             aio: Aio::Untried,
+            ahead: None,
         }
     }
 }
@@ -133,6 +139,7 @@ impl Volume {
         mut work: impl FnMut(&mut Workspace, &mut Window, &mut [Piece<'_>]) -> Result<()>,
     ) {
         let mut window = workspace.window.take().unwrap_or_else(Window::new);
+        window.ahead = None;
         let mut pieces = self.pieces(extents);
         let mut rest = pieces.as_mut_slice();
         while !rest.is_empty() {

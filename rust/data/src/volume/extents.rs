@@ -56,7 +56,8 @@ impl Volume {
     /// Reads the first bytes of what is left of a request, `left` bytes at `offset`.
     ///
     /// If the disk has to be waited for, it is told of all that is left, so that it works while
-    /// these bytes are decrypted and sent.
+    /// these bytes are decrypted and sent. So all of the request is asked for, in order, up to the
+    /// first bytes that cannot be read.
     pub(crate) fn read_next_piece(
         &self,
         workspace: &mut Workspace,
@@ -64,9 +65,14 @@ impl Volume {
         data: &mut [u8],
         left: usize,
     ) -> Result<()> {
+        let backing = self.backing()?;
+        if backing.direct().is_some() {
+            let read = self.read_window(workspace, backing.as_ref(), offset, data, left);
+            return read.unwrap_or_else(|| self.read_piece(workspace, offset, data));
+        }
         let mut extent = [Extent::new(offset, data)];
         if left > extent[0].data.len() {
-            self.load_ahead(&mut extent[0], left as u64);
+            self.load_ahead(backing.as_ref(), &mut extent[0], left as u64);
         }
         self.read_extents(workspace, &mut extent);
         extent[0].result

@@ -25,15 +25,12 @@ impl Volume {
     }
 
     /// Reads an extent if the store has it in memory; else tells the disk of it and what follows.
-    pub(super) fn load_ahead(&self, extent: &mut Extent<'_>, length: u64) {
+    pub(super) fn load_ahead(&self, backing: &dyn Backing, extent: &mut Extent<'_>, length: u64) {
         let offset = extent.offset;
-        let Ok(backing) = self.backing() else {
-            return;
-        };
         if self.geometry.check_range(offset, length).is_err() || !self.is_pending(extent) {
             return;
         }
-        match self.load_one_cached(backing.as_ref(), extent) {
+        match self.load_one_cached(backing, extent) {
             Cached::Whole => extent.loaded = true,
             Cached::Lacking => {
                 let _ = backing.prefetch(self.geometry.position(offset), length);

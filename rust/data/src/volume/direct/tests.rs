@@ -160,6 +160,88 @@ fn batches_of_any_size_come_out_right() {
     batches_match(&mut own());
 }
 
+/// Reads a request piece by piece, as a connection does; returns the first error.
+fn read_in_pieces(
+    volume: &Volume,
+    own: &mut Workspace,
+    offset: u64,
+    data: &mut [u8],
+) -> Result<()> {
+    const GRID: u64 = 256 * 1024;
+    let (mut offset, mut rest) = (offset, data);
+    while !rest.is_empty() {
+        let left = rest.len();
+        let size = usize::try_from(GRID - offset % GRID).unwrap().min(left);
+        let (piece, others) = rest.split_at_mut(size);
+        volume.read_next_piece(own, offset, piece, left)?;
+        offset += size as u64;
+        rest = others;
+    }
+    Ok(())
+}
+
+#[test]
+fn large_reads_come_in_pieces() {
+    let Some(pair) = pair(4096) else { return };
+    let mut own = own();
+    let mut random = Random(9);
+    let mut model = random.bytes(usize::try_from(SIZE).unwrap());
+    let write = |data: &[u8], offset, own: &mut Workspace| {
+        pair.direct.write(own, offset, &mut data.to_vec()).unwrap();
+    };
+    write(&model, 0, &mut own);
+    for round in 0..60_u64 {
+        let mut offset = random.below(SIZE);
+        let mut length = random.below(SIZE - offset) + 1;
+        if round % 3 > 0 {
+            (offset, length) = (offset / 4096 * 4096, length.next_multiple_of(4096));
+        }
+        let start = usize::try_from(offset).unwrap();
+        let end = (start + usize::try_from(length).unwrap()).min(model.len());
+        let mut data = vec![0xEE; end - start];
+        read_in_pieces(&pair.direct, &mut own, offset, &mut data).unwrap();
+        assert_eq!(data, model[start..end]);
+        // The next read sees what was written after this one, whatever the window had.
+        let changed = random.bytes(4096);
+        let place = (start + (end - start) / 2) / 4096 * 4096;
+        if place + 4096 <= model.len() {
+            model[place..place + 4096].copy_from_slice(&changed);
+            let volume = if round % 2 == 0 {
+                &pair.direct
+            } else {
+                &pair.buffered
+            };
+            let at = place as u64;
+            volume.write(&mut own, at, &mut changed.clone()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_error_further_on_does_not_fail_the_first_piece() {
+    let Some(pair) = pair(4096) else { return };
+    pair.file.set_len(SEGMENT_OFFSET + (300 << 10)).unwrap();
+    let mut own = own();
+    let mut data = vec![0; 1 << 20];
+    let (first, rest) = data.split_at_mut(256 << 10);
+    let read = pair.direct.read_next_piece(&mut own, 0, first, 1 << 20);
+    assert_eq!(read, Ok(()));
+    let left = rest.len();
+    let second = &mut rest[..256 << 10];
+    let read = pair
+        .direct
+        .read_next_piece(&mut own, 256 << 10, second, left);
+    assert_eq!(read, Err(IoError::Truncated));
+    let read = pair
+        .direct
+        .read_next_piece(&mut own, SIZE - 4096, &mut data[..8192], 8192);
+    assert_eq!(read, Err(IoError::OutOfBounds));
+    let read = pair
+        .direct
+        .read_next_piece(&mut own, u64::MAX, &mut data[..8192], 1 << 20);
+    assert_eq!(read, Err(IoError::OutOfBounds));
+}
+
 #[test]
 fn the_end_of_a_shrunken_file_fails_those_only_that_reach_it() {
     let Some(pair) = pair(4096) else { return };
