@@ -12,11 +12,12 @@ import pytest
 
 from tests.conftest import require, require_fuse, require_root, require_tools
 from tests.harness import Operator
+from tests.interop.nbd import tools
 
 pytestmark = pytest.mark.system
 
 MIB: Final = 1 << 20
-DATA_BYTES: Final = 48 * MIB
+DATA_BYTES: Final = 64 * MIB
 HEADER_BYTES: Final = 16 * MIB
 """What lies before the data is read as ever."""
 USAGE, UNAVAILABLE = 2, 50
@@ -27,7 +28,7 @@ def image(operator: Operator) -> Path:
     """Return a volume on a file system that has direct I/O, which the page cache has nothing of."""
     require_tools("nbdcopy", "fincore")
     path = operator.place / "image"
-    operator.format(path)
+    operator.format(path, size="80M")
     try:
         os.close(os.open(path, os.O_RDWR | os.O_DIRECT))
     except OSError as err:
@@ -56,6 +57,8 @@ def random_file(operator: Operator) -> Path:
 
 
 def test_the_page_cache_has_nothing_of_the_image(operator: Operator, image: Path) -> None:
+    kind = operator.run("stat", "-f", "-c", "%T", image).stdout.strip()
+    require(condition=kind != "tmpfs", reason="a tmpfs is nothing but page cache")
     plain, back = random_file(operator), operator.place / "back"
     with operator.opened(image, "direct", "--direct") as facts:
         assert operator.facts("status", "direct")["direct"] is True
@@ -78,6 +81,17 @@ def test_the_page_cache_has_nothing_of_the_image(operator: Operator, image: Path
     with operator.opened(image, "direct", "--direct", "--read-only") as facts:
         operator.run("nbdcopy", str(facts["uri"]), back)
     assert back.read_bytes() == changed
+
+
+def test_clients_of_all_kinds(operator: Operator, image: Path) -> None:
+    require_tools("qemu-io", "fio", tools.SYSTEM_PYTHON)
+    with operator.opened(image, "direct", "--direct") as facts:
+        uri, size_bytes = str(facts["uri"]), int(facts["size_bytes"])
+        tools.check_qemu_io(uri)
+        tools.check_libnbd(uri, "odd")
+        tools.check_libnbd(uri, "model", "4096", "2000")
+        tools.check_fio(uri, size_bytes=size_bytes, jobs=4)
+        assert operator.facts("status", "direct")["counters"]["errors"] == 0
 
 
 def test_a_file_system_on_it(operator: Operator, image: Path) -> None:
@@ -156,7 +170,7 @@ def test_a_device_with_blocks_larger_than_sectors(operator: Operator, image: Pat
     require_root()
     require_tools("losetup")
     small = operator.place / "small"
-    operator.format(small, "--sector-size", "512")
+    operator.format(small, "--sector-size", "512", size="20M")
     with loop_device(operator, small) as device:
         code, said = refused(operator, device)
         assert code == UNAVAILABLE
