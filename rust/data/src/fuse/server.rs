@@ -62,7 +62,7 @@ impl Server {
         }));
         for (number, device) in devices.into_iter().enumerate() {
             let shared = Arc::clone(&server.0);
-            let session = Session::new().map_err(io::Error::other)?;
+            let session = Session::new(&shared.volume).map_err(io::Error::other)?;
             signals::with_all_blocked(|| {
                 thread::Builder::new()
                     .name(format!("fuse-{number}"))

@@ -75,18 +75,17 @@ impl From<Result<answers::Body>> for Answer {
 }
 
 impl Session {
-    /// Takes all the memory that requests need.
+    /// Takes all the memory that requests on `volume` need.
     ///
     /// # Errors
     /// [`IoError::NoMemory`]: there is no secret memory left.
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(volume: &Volume) -> Result<Self> {
         let mut buffer = Buffer::new(DATA_START + MAX_DATA_BYTES);
         // The kernel gives memory away when it is written to, not before.
         hint::black_box(buffer.as_mut_slice()).fill(0);
-        Ok(Self {
-            workspace: Workspace::new()?,
-            buffer,
-        })
+        let mut workspace = Workspace::new()?;
+        workspace.prepare(volume);
+        Ok(Self { workspace, buffer })
     }
 
     /// Receives a message and returns its length, which is nothing when there will be no more.

@@ -8,6 +8,7 @@
 
 mod ahead;
 
+use std::hint;
 use std::mem;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
@@ -48,6 +49,19 @@ impl Window {
             memory: Buffer::new(WINDOW_BYTES),
             aio: Aio::Untried,
             ahead: None,
+        }
+    }
+}
+
+impl Workspace {
+    /// Takes all the memory that transfers of this volume need besides, so that none is asked for
+    /// while the machine waits for one of them to get some.
+    pub(crate) fn prepare(&mut self, volume: &Volume) {
+        let direct = volume.backing().is_ok_and(|it| it.direct().is_some());
+        if direct {
+            let window = self.window.get_or_insert_with(Window::new);
+            // The kernel gives memory away when it is written to, not before.
+            hint::black_box(window.memory.as_mut_slice()).fill(0);
         }
     }
 }
