@@ -14,8 +14,11 @@ use crate::error::Result;
 use crate::recycle::emptied;
 use crate::volume::{Extent, Volume, Workspace};
 
-/// Requests longer than this are worth a reply of their own.
-pub(crate) const SMALL_BYTES: usize = 128 * 1024;
+/// Reads longer than this are worth both hands and a reply of their own.
+pub(crate) const SMALL_READ_BYTES: usize = 32 * 1024;
+
+/// Writes longer than this are: with shorter ones, the hands wait for each other at the file.
+pub(crate) const SMALL_WRITE_BYTES: usize = 128 * 1024;
 
 /// All reads of a batch together.
 const BATCH_BYTES: usize = 512 * 1024;
@@ -61,9 +64,9 @@ impl Batch {
         }
     }
 
-    /// Whether another request of up to [`SMALL_BYTES`] fits.
+    /// Whether another small request fits.
     pub(crate) fn has_room(&self) -> bool {
-        self.read_bytes + SMALL_BYTES <= BATCH_BYTES
+        self.read_bytes + SMALL_READ_BYTES <= BATCH_BYTES
             && self.reads.len() + self.writes.len() < MAX_REQUESTS
     }
 

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::batch::{Batch, SMALL_BYTES};
+use super::batch::{Batch, SMALL_READ_BYTES, SMALL_WRITE_BYTES};
 use super::inbound::Inbound;
 use super::job::{Job, Piece, Write};
 use super::protocol::{Command, MAX_PAYLOAD_BYTES, Request, command_flag};
@@ -159,7 +159,7 @@ impl Intake {
     ) -> io::Result<Flow> {
         self.inbound.take(Request::BYTES);
         let checked = check(connection, &request);
-        if checked.is_ok() && (1..=SMALL_BYTES).contains(&request.size()) {
+        if checked.is_ok() && (1..=SMALL_READ_BYTES).contains(&request.size()) {
             if !self.batch.has_room() {
                 self.execute_batch(connection, hand)?;
             }
@@ -182,7 +182,7 @@ impl Intake {
         request: Request,
     ) -> io::Result<Flow> {
         let checked = check(connection, &request);
-        if checked.is_ok() && request.size() <= SMALL_BYTES {
+        if checked.is_ok() && request.size() <= SMALL_WRITE_BYTES {
             if self.inbound.len() < Request::BYTES + request.size() {
                 return Ok(Flow::NeedMore);
             }
