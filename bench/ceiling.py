@@ -8,7 +8,7 @@ from typing import Final
 
 from strongroom.bench.clients import warm
 from strongroom.bench.comparison import Comparison
-from strongroom.bench.nbd import RANDOM, SEQUENTIAL, under_load, uris
+from strongroom.bench.nbd import RANDOM, SEQUENTIAL, speeds, uris
 from strongroom.bench.place import require
 from strongroom.bench.run import Run
 from strongroom.bench.servers import (
@@ -32,11 +32,6 @@ def ceiling(run: Run) -> Iterator[Comparison]:
     """Measure our server without a disk and without a cipher, beside whole ones."""
     require("fio", "nbdinfo")
     subprocess.run(["cargo", "build", *EXAMPLE], check=True, cwd=REPOSITORY)
-    workloads = (*SEQUENTIAL, *RANDOM)
     with run.serving(CONTESTANTS) as servers:
         warm(run.place, uris(servers), run.size_bytes)
-        run.expect(len(workloads) * len(servers) * run.rounds)
-        for workload in workloads:
-            found = under_load(run, servers, workload)
-            speeds = {name: [one.gigabytes_per_second for one in found[name]] for name in found}
-            yield Comparison(run.group, workload.name, "GB/s", speeds)
+        yield from speeds(run, servers, (*SEQUENTIAL, *RANDOM))

@@ -5,12 +5,14 @@ mod direct;
 mod extents;
 mod flusher;
 mod loading;
+mod pieces;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use direct::Window;
 pub(crate) use extents::Extent;
 use flusher::Flusher;
+pub(crate) use pieces::{PIECE_BYTES, piece_at};
 
 use crate::backing::Backing;
 use crate::buffer::Buffer;

@@ -19,7 +19,7 @@ from strongroom.bench.servers import (
 from strongroom.units import GIB, KIB, MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from strongroom.bench.run import Run
@@ -38,15 +38,10 @@ COST_AMOUNTS: Final = ((SEQUENTIAL, 4), (RANDOM, 1))
 def nbd(run: Run) -> Iterator[Comparison]:
     """Speed over one connection, through a UNIX socket, against all others; memory afterwards."""
     require("fio", "nbdinfo")
-    workloads = (*SEQUENTIAL, *RANDOM)
     with run.serving(CONTESTANTS) as servers:
         warm(run.place, uris(servers), run.size_bytes)
         early = memories(servers)
-        run.expect(len(workloads) * len(servers) * run.rounds)
-        for workload in workloads:
-            found = under_load(run, servers, workload)
-            speeds = {name: [one.gigabytes_per_second for one in found[name]] for name in found}
-            yield Comparison(run.group, workload.name, "GB/s", speeds)
+        yield from speeds(run, servers, (*SEQUENTIAL, *RANDOM))
         yield from memory(run, early, memories(servers))
 
 
@@ -87,11 +82,7 @@ def same_sectors(run: Run) -> Iterator[Comparison]:
     require("fio", "nbdinfo")
     with run.serving((SMALL_SECTORS, NBDKIT_ON_LUKS)) as servers:
         warm(run.place, uris(servers), run.size_bytes)
-        run.expect(len(SEQUENTIAL) * len(servers) * run.rounds)
-        for workload in SEQUENTIAL:
-            found = under_load(run, servers, workload)
-            speeds = {name: [one.gigabytes_per_second for one in found[name]] for name in found}
-            yield Comparison(run.group, f"{workload.name}, 512-byte sectors", "GB/s", speeds)
+        yield from speeds(run, servers, SEQUENTIAL, "{}, 512-byte sectors")
 
 
 def latency(run: Run) -> Iterator[Comparison]:
@@ -148,6 +139,17 @@ def memory(
 def memories(servers: dict[str, Server]) -> dict[str, list[float]]:
     """Return the memory of each."""
     return {name: [server.memory_mib()] for name, server in servers.items()}
+
+
+def speeds(
+    run: Run, servers: dict[str, Server], workloads: Sequence[Workload], measure: str = "{}"
+) -> Iterator[Comparison]:
+    """Measure GB/s; ``measure`` has a place for the workload's name."""
+    run.expect(len(workloads) * len(servers) * run.rounds)
+    for workload in workloads:
+        found = under_load(run, servers, workload)
+        values = {name: [one.gigabytes_per_second for one in found[name]] for name in found}
+        yield Comparison(run.group, measure.format(workload.name), "GB/s", values)
 
 
 def under_load(

@@ -29,9 +29,6 @@ const DATA_START: usize = 4096;
 /// Where a message begins, so that a write's data begin there.
 const MESSAGE_START: usize = DATA_START - protocol::HEADER_BYTES - protocol::WRITE_BYTES;
 
-/// Large transfers are cut into pieces of this size: they fit the second-level cache.
-const PIECE_BYTES: usize = 256 * 1024;
-
 /// Writes of this size or more go on to the disk at once. What comes from a loop device was held
 /// back above already, in the cache of its file system: to hold it back again would only make the
 /// next flush wait for the disk, which does nothing meanwhile.
@@ -158,7 +155,7 @@ impl Session {
     fn read(&mut self, served: Served<'_>, offset: u64, size: u32) -> Answer {
         let volume = served.volume;
         let checked = ready(served).and_then(|()| readable(volume, offset, size));
-        let result = checked.and_then(|size| self.read_pieces(volume, offset, size));
+        let result = checked.and_then(|size| self.read_data(volume, offset, size));
         let length = u64::from(size);
         let outcome = result.map(|_| ());
         volume.counters().record(Operation::Read, length, outcome);
@@ -168,41 +165,29 @@ impl Session {
         }
     }
 
-    fn read_pieces(&mut self, volume: &Volume, mut offset: u64, size: usize) -> Result<usize> {
-        let mut rest = &mut self.buffer.as_mut_slice()[DATA_START..DATA_START + size];
-        while !rest.is_empty() {
-            let left = rest.len();
-            let (piece, others) = rest.split_at_mut(piece_at(offset, left));
-            volume.read_next_piece(&mut self.workspace, offset, piece, left)?;
-            offset += piece.len() as u64;
-            rest = others;
-        }
+    fn read_data(&mut self, volume: &Volume, offset: u64, size: usize) -> Result<usize> {
+        let data = &mut self.buffer.as_mut_slice()[DATA_START..DATA_START + size];
+        volume.read_in_pieces(&mut self.workspace, offset, data)?;
         Ok(size)
     }
 
     fn write(&mut self, served: Served<'_>, offset: u64, size: u32) -> Result<answers::Body> {
         let volume = served.volume;
-        let result = ready(served).and_then(|()| self.write_pieces(volume, offset, size));
+        let result = ready(served).and_then(|()| self.write_data(volume, offset, size));
         let length = u64::from(size);
         volume.counters().record(Operation::Write, length, result);
         result.map(|()| answers::written(size))
     }
 
-    fn write_pieces(&mut self, volume: &Volume, mut offset: u64, size: u32) -> Result<()> {
+    fn write_data(&mut self, volume: &Volume, offset: u64, size: u32) -> Result<()> {
         // All of it or none: a part would be written before the rest is found to be out of bounds.
         volume
             .geometry()
             .check_range(offset, u64::from(size))
             .map_err(|_| IoError::BeyondEnd)?;
         let size = usize::try_from(size).map_err(|_| IoError::Invalid)?;
-        let mut rest = &mut self.buffer.as_mut_slice()[DATA_START..DATA_START + size];
-        while !rest.is_empty() {
-            let (piece, others) = rest.split_at_mut(piece_at(offset, rest.len()));
-            volume.write_piece(&mut self.workspace, offset, piece)?;
-            offset += piece.len() as u64;
-            rest = others;
-        }
-        Ok(())
+        let data = &mut self.buffer.as_mut_slice()[DATA_START..DATA_START + size];
+        volume.write_in_pieces(&mut self.workspace, offset, data)
     }
 
     /// Zeroes a range, and nothing else that `fallocate` can do.
@@ -309,10 +294,4 @@ fn about_names(served: Served<'_>, node: u64, body: Body<'_>) -> Answer {
         Body::Malformed => Answer::Error(Errno::INVAL),
         _ => Answer::Error(Errno::NOSYS),
     }
-}
-
-/// How much of `left` bytes to move at `offset`: up to the next border of a piece.
-fn piece_at(offset: u64, left: usize) -> usize {
-    let into = usize::try_from(offset % PIECE_BYTES as u64).unwrap_or(0);
-    left.min(PIECE_BYTES - into)
 }

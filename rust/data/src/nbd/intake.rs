@@ -12,9 +12,10 @@ use super::batch::{Batch, SMALL_READ_BYTES, SMALL_WRITE_BYTES};
 use super::inbound::Inbound;
 use super::job::{Job, Piece, Write};
 use super::protocol::{Command, MAX_PAYLOAD_BYTES, Request, command_flag};
-use super::transmission::{Connection, Hand, PIECE_BYTES};
+use super::transmission::{Connection, Hand};
 use crate::counters::Operation;
 use crate::error::{IoError, Result};
+use crate::volume::PIECE_BYTES;
 
 /// The payload of a write that is too long is skipped up to this length; beyond, the client is cut
 /// off.

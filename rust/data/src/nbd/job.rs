@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::batch::read_header;
 use super::protocol::{Last, ReplyHeader, Request, command_flag};
-use super::transmission::{Connection, Hand, PIECE_BYTES};
+use super::transmission::{Connection, Hand};
 use crate::buffer::Buffer;
 use crate::counters::Operation;
 use crate::error::Result;
+use crate::volume::piece_at;
 
 /// A read that may not be fragmented is held in memory up to this size, so that its error can be
 /// told before its data. A longer one is read twice: once to find errors, once to send it.
@@ -144,16 +145,8 @@ fn read_whole(connection: &Connection<'_>, hand: &mut Hand, request: &Request) -
     let buffer = own.as_mut().unwrap_or(data);
     buffer.grow(request.size());
     let data = &mut buffer.as_mut_slice()[..request.size()];
-    let (mut offset, mut rest) = (request.offset, &mut *data);
-    let mut result = Ok(());
-    while !rest.is_empty() && result.is_ok() {
-        let left = rest.len();
-        let (piece, others) = rest.split_at_mut(piece_at(offset, left));
-        let volume = connection.volume;
-        result = volume.read_next_piece(workspace, offset, piece, left);
-        offset += piece.len() as u64;
-        rest = others;
-    }
+    let volume = connection.volume;
+    let result = volume.read_in_pieces(workspace, request.offset, data);
     connection.count(Operation::Read, request, result);
     let head = read_header(request, result, connection.negotiated);
     let payload = if result.is_ok() { &*data } else { &[] };
@@ -208,10 +201,4 @@ fn each_piece(
         left -= size;
     }
     Ok(Ok(()))
-}
-
-/// How much of `left` bytes to read at `offset`: up to the next border of a piece.
-fn piece_at(offset: u64, left: usize) -> usize {
-    let into = usize::try_from(offset % PIECE_BYTES as u64).unwrap_or(0);
-    left.min(PIECE_BYTES - into)
 }

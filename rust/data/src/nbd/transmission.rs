@@ -25,10 +25,7 @@ use super::socket::Socket;
 use crate::buffer::Buffer;
 use crate::counters::Operation;
 use crate::error::{IoError, Result};
-use crate::volume::{Volume, Workspace};
-
-/// Large transfers are cut into pieces of this size: they fit the second-level cache.
-pub(crate) const PIECE_BYTES: usize = 256 * 1024;
+use crate::volume::{PIECE_BYTES, Volume, Workspace};
 
 /// Everything is reported as allocated data. A hole in the image does not read as zeroes but as
 /// decrypted zeroes, and telling holes would show clients what the disk chose to claim.
