@@ -14,9 +14,10 @@ from typing import Final, cast
 
 import pytest
 
+from tests.examples import build_example
+
 pytestmark = pytest.mark.hostile
 
-REPOSITORY: Final = Path(__file__).parents[3]
 ATTACK_TIMEOUT_SECONDS: Final = 30
 
 needs_root = pytest.mark.skipif(
@@ -93,20 +94,7 @@ KILLED_UNDER_ALL: Final = frozenset(
 @pytest.fixture(scope="session")
 def probe() -> Path:
     """Build the probe; an environment without Rust skips, with that reason."""
-    cargo = shutil.which("cargo")
-    if cargo is None:
-        pytest.skip("needs cargo")
-    arguments = ["-p", "strongroom-sys", "--example", "confined_probe"]
-    built = subprocess.run(
-        [cargo, "build", *arguments, "--message-format=json"],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        check=True,
-        timeout=500,
-    )
-    messages = [json.loads(line) for line in built.stdout.splitlines()]
-    executables = [message["executable"] for message in messages if message.get("executable")]
-    return Path(executables[-1])
+    return build_example("strongroom-sys", "confined_probe")
 
 
 def run(probe: Path, *words: str, prefix: tuple[str, ...] = ()) -> object:

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """No branch and no address of the AES code depends on a key, on data or on a tweak."""
 
-import json
 import platform
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -11,9 +9,9 @@ from typing import Final
 import pytest
 
 from tests.conftest import require, require_tools
+from tests.examples import build_example
 from tests.hostile.timing.kernels import disassembled, leaks, parse
 
-REPOSITORY: Final = Path(__file__).parents[3]
 REPORTED: Final = 99
 MODULES: Final = ("aes_ni", "vaes_avx2", "vaes_avx512")
 KERNELS: Final = {
@@ -31,20 +29,7 @@ KERNELS: Final = {
 def program() -> Path:
     """Build the program that computes on undefined values."""
     require(condition=platform.machine() == "x86_64", reason="the kernels are for x86-64")
-    cargo = shutil.which("cargo")
-    if cargo is None:
-        pytest.skip("needs cargo")
-    arguments = ["-p", "strongroom-sys", "--example", "undefined_secrets"]
-    built = subprocess.run(
-        [cargo, "build", *arguments, "--message-format=json"],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        check=True,
-        timeout=500,
-    )
-    messages = [json.loads(line) for line in built.stdout.splitlines()]
-    executables = [message["executable"] for message in messages if message.get("executable")]
-    return Path(executables[-1])
+    return build_example("strongroom-sys", "undefined_secrets")
 
 
 @pytest.mark.parametrize(

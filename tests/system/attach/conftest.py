@@ -141,6 +141,18 @@ class Bench:
         run("mount", str(attached.device), point)
         return point
 
+    def dirty(self, attached: Attached, *, mounted: bool) -> None:
+        """Write what is lost when nobody answers the kernel any more."""
+        device = attached.block_device
+        assert device is not None
+        if mounted:
+            run("mkfs.ext4", "-q", device)
+            (self.mount(attached) / "file").write_bytes(b"lost")
+        else:
+            fd = os.open(device, os.O_RDWR)
+            os.pwrite(fd, b"lost", 0)
+            os.close(fd)
+
     def leftovers(self) -> list[str]:
         """Everything that must not be there when no volume is open."""
         root = str(self.root)

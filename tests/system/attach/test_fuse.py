@@ -254,7 +254,7 @@ def test_a_dead_enclave_gives_errors_and_does_not_hang(
     served: EnclaveBench, *, mounted: bool
 ) -> None:
     attached = served.attach()
-    dirty(served, attached, mounted=mounted)
+    served.dirty(attached, mounted=mounted)
     served.signal(signal.SIGKILL)
     began = time.monotonic()
     with pytest.raises(MountedError if mounted else DiskError):
@@ -272,7 +272,7 @@ def test_a_hanging_enclave_is_cut_off_by_force_in_bounded_time(
     monkeypatch.setattr("strongroom.host.attach.detaching._FLUSH_SECONDS", 1.0)
     monkeypatch.setattr("strongroom.host.attach.detaching._FORCED_STEP_SECONDS", 1.0)
     attached = served.attach()
-    dirty(served, attached, mounted=mounted)
+    served.dirty(attached, mounted=mounted)
     served.signal(signal.SIGSTOP)
     if not mounted:
         with pytest.raises(DiskError, match="was not flushed"):
@@ -281,17 +281,6 @@ def test_a_hanging_enclave_is_cut_off_by_force_in_bounded_time(
     detach(attached, force=True)
     assert time.monotonic() - began < 20
     assert served.leftovers() == []
-
-
-def dirty(served: EnclaveBench, attached: Attached, *, mounted: bool) -> None:
-    """Write what is lost when the enclave does not answer any more."""
-    if mounted:
-        run("mkfs.ext4", "-q", node(attached))
-        (served.mount(attached) / "file").write_bytes(b"lost")
-    else:
-        fd = os.open(node(attached), os.O_RDWR)
-        os.pwrite(fd, b"lost", 0)
-        os.close(fd)
 
 
 def test_a_volume_that_was_detached_can_be_attached_again_by_another_enclave(

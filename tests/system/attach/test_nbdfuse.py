@@ -297,14 +297,7 @@ def test_a_dead_server_gives_errors_and_does_not_hang(
 ) -> None:
     bench.serve()
     attached = bench.attach()
-    device = block(attached.device)
-    if mounted:
-        run("mkfs.ext4", "-q", device)
-        (bench.mount(attached) / "file").write_bytes(b"lost")
-    else:
-        fd = os.open(device, os.O_RDWR)
-        os.pwrite(fd, b"lost", 0)
-        os.close(fd)
+    bench.dirty(attached, mounted=mounted)
     if victim == "server":
         bench.kill_server()
     else:
@@ -326,14 +319,7 @@ def test_a_hanging_server_is_cut_off_by_force_in_bounded_time(
     monkeypatch.setattr("strongroom.host.attach.detaching._FORCED_STEP_SECONDS", 1.0)
     server = bench.serve()
     attached = bench.attach()
-    device = block(attached.device)
-    if mounted:
-        run("mkfs.ext4", "-q", device)
-        (bench.mount(attached) / "file").write_bytes(b"lost")
-    else:
-        fd = os.open(device, os.O_RDWR)
-        os.pwrite(fd, b"lost", 0)
-        os.close(fd)
+    bench.dirty(attached, mounted=mounted)
     server.send_signal(signal.SIGSTOP)
     if not mounted:
         with pytest.raises(DiskError, match="was not flushed"):

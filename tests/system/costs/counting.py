@@ -4,7 +4,6 @@
 What starting, the handshake and the end cost is in both runs, so the difference is the bursts'.
 """
 
-import json
 import re
 import subprocess
 from collections import Counter
@@ -48,21 +47,6 @@ class Calls:
     """By name; calls that found nothing to do are among them."""
     moved_bytes: int
     """What came out of calls that read, receive, write or send."""
-
-
-def build() -> Path:
-    """Build the program and return where it is."""
-    command = ("cargo", "build", "--release", "--package", "strongroom-data")
-    done = subprocess.run(
-        [*command, "--example", "counted_load", "--message-format=json-render-diagnostics"],
-        check=True,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    messages = [json.loads(line) for line in done.stdout.splitlines()]
-    made = [message.get("executable") for message in messages]
-    return Path(next(path for path in reversed(made) if path))
 
 
 def system_calls(program: Path, load: Load, directory: Path) -> Calls:

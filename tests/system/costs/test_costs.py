@@ -11,6 +11,7 @@ import pytest
 
 from strongroom.units import MIB
 from tests.conftest import require, require_tools
+from tests.examples import build_example
 from tests.system.costs import counting
 from tests.system.costs.counting import Load
 
@@ -56,7 +57,7 @@ BUDGETS: Final = (
 @pytest.fixture(scope="module")
 def program() -> Path:
     require_tools("strace", "valgrind")
-    return counting.build()
+    return build_example("strongroom-data", "counted_load", "--release")
 
 
 @pytest.fixture
