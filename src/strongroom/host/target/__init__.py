@@ -8,14 +8,17 @@ from strongroom.host.target.contents import (
 )
 from strongroom.host.target.images import create_image, open_directly, open_image
 from strongroom.host.target.locks import OPEN_LOCK_OFFSET, HeaderLock, OpenLock
+from strongroom.host.target.standing import ImageState, image_state
 
 __all__ = [
     "OPEN_LOCK_OFFSET",
     "HeaderLock",
+    "ImageState",
     "OpenLock",
     "create_image",
     "ensure_formattable",
     "ensure_not_in_use",
+    "image_state",
     "open_directly",
     "open_image",
     "probe_signatures",
