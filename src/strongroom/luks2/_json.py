@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Strict, bounded JSON, and typed access to it.
 
-Stricter than RFC 8259 where parsers are known to differ: no duplicate names, no floats, no NUL
-inside strings, no lone surrogates. What is written is what json-c writes with
+Stricter than RFC 8259 where parsers are known to differ: no duplicate names, no NUL in a name, no
+lone surrogates. The typed readers are stricter again: a member that is interpreted is no fraction,
+has no NUL and is UTF-8. Other programs write all of these, so a member that is not interpreted
+keeps them: a number keeps its text (:class:`Number`), and a byte that is not UTF-8 is a surrogate
+escape (PEP 383). What is written is what json-c writes with
 ``JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE``, the form cryptsetup uses.
 """
 
@@ -11,7 +14,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
-from typing import Final, NoReturn
+from typing import Final
 
 from strongroom.errors import FormatError, LimitError
 from strongroom.luks2._text import shown
@@ -25,46 +28,57 @@ from strongroom.luks2.limits import (
 )
 from strongroom.values import dataclass
 
-JsonValue = dict[str, "JsonValue"] | list["JsonValue"] | str | int | bool | None
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number that is no integer of 64 bits, as its text stands in the JSON area."""
+
+    text: str
+
+
+JsonValue = dict[str, "JsonValue"] | list["JsonValue"] | str | int | bool | Number | None
 
 # An unterminated string matches up to the end, which keeps the scan linear on hostile input.
 _STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 _BRACKETS: Final = bytes.maketrans(b"[{]}", b"(())")
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[{]}"))
-_FORBIDDEN: Final = re.compile("[\0\ud800-\udfff]")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_UNINTERPRETABLE: Final = re.compile("[\0\ud800-\udfff]")
+_ESCAPED_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,19}")
+_INTEGER: Final = re.compile(r"-?[1-9][0-9]*")
 
 
 def parse_json(text: bytes) -> dict[str, JsonValue]:
     """Return the one JSON object that ``text`` is, keeping the order of its members.
 
     Raises:
-        LimitError: Nested deeper than :data:`MAX_JSON_DEPTH`, more values than
-            :data:`MAX_JSON_VALUES`, or a number that fits neither int64 nor uint64.
+        LimitError: Nested deeper than :data:`MAX_JSON_DEPTH`, or more values than
+            :data:`MAX_JSON_VALUES`.
         FormatError: Anything else that is wrong.
     """
     _check_shape(text)
+    decoded = _decoded(text)
     try:
         value: JsonValue = json.loads(
-            text.decode("utf-8"),
+            decoded,
             object_pairs_hook=_object,
-            parse_float=_refuse_float,
-            parse_constant=_refuse_float,
+            parse_float=Number,
+            parse_constant=Number,
             parse_int=_integer,
         )
-    except UnicodeDecodeError as err:
-        raise FormatError("the JSON area is not UTF-8") from err
     except json.JSONDecodeError as err:
         raise FormatError(f"the JSON area is not valid JSON at character {err.pos}") from err
-    _check_strings(value)
+    if not _SURROGATE.search(decoded):
+        _check_surrogates(value)
     if not isinstance(value, dict) or text[:1] != b"{" or text[-1:] != b"}":
         raise FormatError("the JSON area does not hold one object and nothing else")
     return value
 
 
 def dump_json(value: JsonValue) -> bytes:
-    """Return ``value`` as compact UTF-8, byte for byte as cryptsetup writes it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    """Return ``value`` in compact form, byte for byte as cryptsetup writes it."""
+    return _dumped(value).encode("utf-8", "surrogateescape")
 
 
 def encode_base64(data: bytes) -> str:
@@ -112,10 +126,14 @@ class JsonObject:
 
     def text(self, key: str, *, maximum_characters: int = MAX_NAME_CHARACTERS) -> str:
         """Return a member that is a short string."""
+        return self._short(key, self.free_text(key), maximum_characters)
+
+    def free_text(self, key: str) -> str:
+        """Return a member that is any string: to be compared, or shown cut, and no more."""
         value = self._member(key)
         if not isinstance(value, str):
             raise self.fail(key, "is not a string")
-        return self._short(key, value, maximum_characters)
+        return value
 
     def strings(self, key: str) -> tuple[str, ...]:
         """Return a member that is an array of short strings."""
@@ -131,12 +149,17 @@ class JsonObject:
 
     def numbers(self, key: str) -> tuple[int, ...]:
         """Return a member that is an array of different canonical decimals, as numbers."""
+        numbers = self.distinct_numbers(key)
+        if len(numbers) != len(self.strings(key)):
+            raise self.fail(key, "names something twice")
+        return numbers
+
+    def distinct_numbers(self, key: str) -> tuple[int, ...]:
+        """Return a member that is an array of canonical decimals, each of them once."""
         names = self.strings(key)
         if any(not _DECIMAL.fullmatch(name) for name in names):
             raise self.fail(key, "holds something that is not a number")
-        if len(set(names)) != len(names):
-            raise self.fail(key, "names something twice")
-        return tuple(int(name) for name in names)
+        return tuple(int(name) for name in dict.fromkeys(names))
 
     def only(self, known: Collection[str]) -> None:
         """Refuse members that are not known.
@@ -157,18 +180,14 @@ class JsonObject:
 
     def integer(self, key: str, *, minimum: int, maximum: int) -> int:
         """Return a member that is a JSON number in a range, both ends included."""
-        value = self._member(key)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise self.fail(key, "is not an integer")
+        value = self._integer(key)
         if not minimum <= value <= maximum:
             raise self.fail(key, f"is not {minimum} to {maximum}")
         return value
 
     def uint32(self, key: str) -> int:
         """Return a member that is a JSON number of 32 bits without a sign."""
-        value = self._member(key)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise self.fail(key, "is not an integer")
+        value = self._integer(key)
         if not 0 <= value < 2**32:
             raise LimitError(f'{self.name}: "{key}" does not fit 32 bits')
         return value
@@ -201,7 +220,19 @@ class JsonObject:
             raise self.fail(key, "is missing")
         return self.members[key]
 
+    def _integer(self, key: str) -> int:
+        value = self._member(key)
+        if isinstance(value, Number) and _INTEGER.fullmatch(value.text):
+            raise LimitError(f'{self.name}: "{key}" is {shown(value.text)}, which is too large')
+        if isinstance(value, Number):
+            raise self.fail(key, f"is {shown(value.text)}, which is not an integer")
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.fail(key, "is not an integer")
+        return value
+
     def _short(self, key: str, value: str, maximum: int = MAX_NAME_CHARACTERS) -> str:
+        if _UNINTERPRETABLE.search(value):
+            raise self.fail(key, "has a NUL, or bytes that are not UTF-8")
         if len(value) > maximum:
             raise LimitError(f'{self.name}: "{key}" is longer than {maximum} characters')
         return value
@@ -223,35 +254,53 @@ def _check_shape(text: bytes) -> None:
         raise LimitError(f"the JSON area is nested deeper than {MAX_JSON_DEPTH} levels")
 
 
+def _decoded(text: bytes) -> str:
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError as err:
+        # A byte becomes a lone surrogate, so an escape must not be able to make one.
+        if _ESCAPED_SURROGATE.search(text):
+            raise FormatError("the JSON area is not UTF-8, and escapes surrogates") from err
+        return text.decode("utf-8", "surrogateescape")
+
+
 def _object(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
     result = dict(pairs)
     if len(result) != len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise FormatError(f"the JSON area has two members named {shown(twice)} in one object")
+    # json-c ends a name at its first NUL, and so reads another one.
+    if any("\0" in name for name in result):
+        raise FormatError("the JSON area has a NUL in the name of a member")
     return result
 
 
-def _refuse_float(text: str) -> NoReturn:
-    raise FormatError(f"the JSON area holds {shown(text)}, which is not an integer")
-
-
-def _integer(text: str) -> int:
-    if text == "-0":
-        _refuse_float(text)
-    if len(text) > MAX_INTEGER_DIGITS or not INT64_MIN <= int(text) <= UINT64_MAX:
-        raise LimitError(f"the JSON area holds the number {shown(text)}, which is too large")
+def _integer(text: str) -> int | Number:
+    if text == "-0" or len(text) > MAX_INTEGER_DIGITS or not INT64_MIN <= int(text) <= UINT64_MAX:
+        return Number(text)
     return int(text)
 
 
-def _check_strings(value: JsonValue) -> None:
-    """Refuse what C programs and UTF-8 cannot represent; the depth is bounded already."""
+def _check_surrogates(value: JsonValue) -> None:
+    """Refuse what UTF-8 cannot represent; the depth is bounded already."""
     if isinstance(value, str):
-        if _FORBIDDEN.search(value):
-            raise FormatError("the JSON area has a NUL or a lone surrogate in a string")
+        if _SURROGATE.search(value):
+            raise FormatError("the JSON area has a lone surrogate in a string")
     elif isinstance(value, dict):
         for key, member in value.items():
-            _check_strings(key)
-            _check_strings(member)
+            _check_surrogates(key)
+            _check_surrogates(member)
     elif isinstance(value, list):
         for member in value:
-            _check_strings(member)
+            _check_surrogates(member)
+
+
+def _dumped(value: JsonValue) -> str:
+    if isinstance(value, dict):
+        members = (f"{_dumped(key)}:{_dumped(member)}" for key, member in value.items())
+        return "{" + ",".join(members) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_dumped, value)) + "]"
+    if isinstance(value, Number):
+        return value.text
+    return json.dumps(value, ensure_ascii=False)

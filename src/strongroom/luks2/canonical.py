@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """One way to write a JSON value, so that equal values have equal bytes to authenticate.
 
-Spec: RFC 8785, restricted to integers.
+RFC 8785 has a form for what every reader represents alike. What other programs write beyond that
+is authenticated as its text: a number as it stands, and a byte that is not UTF-8 as it is.
+
+Spec: RFC 8785, without its floats; ``spec/unlock.md``, "Notation".
 """
 
 import json
@@ -9,10 +12,10 @@ import re
 from typing import Final
 
 from strongroom.errors import FormatError
-from strongroom.luks2._json import JsonValue
-from strongroom.luks2.limits import MAX_SAFE_INTEGER
+from strongroom.luks2._json import JsonValue, Number
 
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_SURROGATE: Final = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Those that do not stand for a byte. See :mod:`strongroom.luks2._json`."""
 _FIRST_PAIR: Final = 0x10000
 """The first code point that UTF-16 writes as two units."""
 
@@ -20,13 +23,15 @@ _FIRST_PAIR: Final = 0x10000
 def canonical_json(value: JsonValue) -> bytes:
     """Return the canonical form: members sorted by UTF-16 code units, no white space, UTF-8.
 
+    Different values have different forms.
+
     The depth is the caller's to bound; :data:`MAX_JSON_DEPTH` bounds that of every header.
 
     Raises:
-        FormatError: An integer beyond 2**53 - 1, which not every reader can represent, a lone
-            surrogate, or a value that is none of JSON's, floats among them.
+        FormatError: A lone surrogate, or a value that is none of JSON's, Python's floats among
+            them.
     """
-    return _encoded(value).encode("utf-8")
+    return _encoded(value).encode("utf-8", "surrogateescape")
 
 
 def _encoded(value: JsonValue) -> str:
@@ -68,8 +73,8 @@ def _literal(value: object) -> str:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Number):
+        return value.text
     if not isinstance(value, int):
         raise FormatError(f"a {type(value).__name__} has no canonical form")
-    if abs(value) > MAX_SAFE_INTEGER:
-        raise FormatError("an integer beyond 2^53-1 has no canonical form")
     return str(value)

@@ -3,6 +3,7 @@
 
 from strongroom.luks2._json import JsonValue
 from strongroom.luks2._text import printable
+from strongroom.luks2.limits import MAX_NAME_CHARACTERS
 from strongroom.luks2.load import LoadedHeader
 from strongroom.luks2.model import Argon2, Digest, ForeignKeyslot, Header, Keyslot, Pbkdf2, Token
 
@@ -111,7 +112,7 @@ def _digest(digest: Digest) -> JsonValue:
 
 def _token(token: Token) -> JsonValue:
     return {
-        "type": printable(token.kind),
+        "type": printable(token.kind[:MAX_NAME_CHARACTERS]),
         "keyslots": list(token.keyslots),
         "understood": token.understood,
     }

@@ -165,8 +165,8 @@ def _keyslots(section: JsonObject) -> tuple[dict[int, Keyslot], dict[int, Foreig
 def _tokens(section: JsonObject, known: frozenset[int]) -> dict[int, Token]:
     tokens: dict[int, Token] = {}
     for number, token in section.entries("token", MAX_TOKENS):
-        kind = token.text("type")
-        keyslots = token.numbers("keyslots")
+        kind = token.free_text("type")
+        keyslots = token.distinct_numbers("keyslots")
         _check_references(token, "keyslots", keyslots, known)
         tokens[number] = Token(kind, keyslots, understood=kind in UNDERSTOOD_TOKENS)
     return tokens

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every rule about the JSON area, broken one at a time: the right error, by its exact class."""
 
+import json
 import time
 from typing import Any
 
@@ -15,7 +16,17 @@ from strongroom.errors import (
     UnsupportedCipherError,
     UnsupportedRequirementError,
 )
-from strongroom.luks2 import LoadedHeader, load_header
+from strongroom.luks2 import (
+    LoadedHeader,
+    canonical_json,
+    describe,
+    load_header,
+    recovery_token,
+    strongroom_token,
+    with_token,
+    without_token,
+)
+from strongroom.luks2._json import JsonObject, parse_json
 from strongroom.units import ByteCount
 
 from .forge import IMAGE_BYTES, SALT, Tree, forge, keyslot, text_of, tree
@@ -43,6 +54,15 @@ def changed(path: str, value: object) -> Tree:
         del place[last]
     else:
         place[last] = value
+    return root
+
+
+def changed_in(root: Tree, path: str, name: str, value: object) -> Tree:
+    """Return a tree with a member more, in a place that may be the whole."""
+    place: Any = root
+    for step in path.split(".") if path else ():
+        place = place[step]
+    place[name] = value
     return root
 
 
@@ -182,8 +202,12 @@ WRONG: list[tuple[str, object, type[StrongroomError], str]] = [
     (f"{KDF}.salt", f"{SALT[:-2]}9=", FormatError, "canonical"),
     (f"{DIGEST}.digest", "AAAA", FormatError, "3 bytes"),
     # strings that C and Python read differently
-    ("tokens.0", TOKEN | {"a": "x\0y"}, FormatError, "NUL"),
+    (f"{SEGMENT}.encryption", "aes-xts-plain64\0", FormatError, "NUL"),
+    (f"{SEGMENT}.flags", ["a\0"], FormatError, "NUL"),
+    ("config.flags", ["allow-discards\0"], FormatError, "NUL"),
+    (f"{SLOT}.type", "luks2\0", FormatError, "NUL"),
     ("tokens.0", TOKEN | {"a\0": "y"}, FormatError, "NUL"),
+    ("future", [{"a\0": "y"}], FormatError, "NUL"),
 ]
 
 
@@ -209,15 +233,13 @@ TEXTS: list[tuple[str, bytes, type[StrongroomError]]] = [
     ("object behind a NUL", GOOD + b"\0{}", FormatError),
     ("no room for the NUL", GOOD[:-1] + b" " * (12288 - len(GOOD)) + b"}", FormatError),
     ("cut", GOOD[:-9] + b"}", FormatError),
-    ("not UTF-8", GOOD[:-1] + b',"x":"\xff"}', FormatError),
-    ("overlong UTF-8", GOOD[:-1] + b',"x":"\xc0\x80"}', FormatError),
     ("lone surrogate", GOOD[:-1] + b',"x":"\\ud800"}', FormatError),
+    ("a byte and an escape for it", GOOD[:-1] + b',"x":"\xff\\udcff"}', FormatError),
+    ("cipher that is not UTF-8", GOOD.replace(b"aes-xts", b"aes-xts\xff"), FormatError),
+    ("cost with an exponent", GOOD.replace(b'"key_size":64', b'"key_size":64e0'), FormatError),
+    ("cost that is no number", GOOD.replace(b'"key_size":64', b'"key_size":NaN'), FormatError),
     ("lone surrogate as a name", GOOD[:-1] + b',"\\udfff":1}', FormatError),
     ("raw control character", GOOD[:-1] + b',"x":"\n"}', FormatError),
-    ("NaN", GOOD[:-1] + b',"x":NaN}', FormatError),
-    ("infinity", GOOD[:-1] + b',"x":-Infinity}', FormatError),
-    ("exponent", GOOD[:-1] + b',"x":1e3}', FormatError),
-    ("minus zero", GOOD[:-1] + b',"x":-0}', FormatError),
     ("leading zero", GOOD[:-1] + b',"x":01}', FormatError),
     ("comment", GOOD[:-1] + b"/**/}", FormatError),
     ("trailing comma", GOOD[:-1] + b",}", FormatError),
@@ -259,8 +281,6 @@ def test_brackets_in_strings_and_32_levels_are_fine() -> None:
     ids=["values", "deep", "escapes", "quotes", "duplicates", "string", "digits"],
 )
 def test_the_largest_area_is_refused_quickly(text: bytes) -> None:
-    from strongroom.luks2._json import JsonObject, parse_json  # noqa: PLC0415
-
     start = time.process_time()
     with pytest.raises(StrongroomError):
         JsonObject("metadata", parse_json(text)).child("keyslots")
@@ -291,6 +311,54 @@ def test_the_largest_area_is_refused_quickly(text: bytes) -> None:
 def test_what_is_allowed_or_unknown_is_kept_byte_for_byte(path: str, value: object) -> None:
     text = text_of(changed(path, value))
     assert load(forge(text=text)).header.metadata.json_text == text
+
+
+FOREIGN: dict[str, bytes] = {
+    "fraction": b'"a":1.50',
+    "exponent": b'"a":1E3',
+    "minus zero": b'"a":-0',
+    "no number": b'"a":[NaN,Infinity,-Infinity]',
+    "nanoseconds": b'"a":1732980000123456789',
+    "more than 64 bits": b'"a":' + b"9" * 400,
+    "NUL": b'"a":"x\\u0000y"',
+    "not UTF-8": b'"a":"\xff","\xfe":1',
+    "overlong UTF-8": b'"a":"\xc0\x80"',
+    "surrogate in UTF-8": b'"a":"\xed\xa0\x80"',
+    "long text": b'"a":"' + b"x" * 5000 + b'"',
+}
+
+
+@pytest.mark.parametrize("place", ["tokens.0", "config", SEGMENT, SLOT, KDF, DIGEST, ""])
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_is_not_interpreted_is_kept_byte_for_byte(name: str, place: str) -> None:
+    value = changed("tokens.0", {**TOKEN})
+    text = text_of(changed_in(value, place, "foreign", {"mark": 1})).replace(
+        b'{"mark":1}', b"{" + FOREIGN[name] + b"}"
+    )
+    header = load(forge(text=text)).header
+    assert header.metadata.json_text == text
+    edited = with_token(header, recovery_token(0), number=1)
+    assert edited.metadata.json_text.count(FOREIGN[name]) == 1
+    assert without_token(edited, 1).metadata.json_text == text
+    assert len(canonical_json(parse_json(text))) == len(text)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        {"type": "x" * 257, "keyslots": ["0"]},
+        {"type": "strongroom\0", "keyslots": []},
+        {"type": "", "keyslots": []},
+        {"type": "x", "keyslots": ["0", "0"]},
+    ],
+)
+def test_a_token_of_another_program_is_kept(token: Tree) -> None:
+    text = text_of(changed("tokens.0", token))
+    header = load(forge(text=text)).header
+    assert header.metadata.json_text == text
+    assert header.tokens[0].keyslots == ((0,) if token["keyslots"] else ())
+    assert strongroom_token(header) is None
+    assert len(json.dumps(describe(header))) < 4000
 
 
 def test_iv_numbers_must_not_wrap() -> None:

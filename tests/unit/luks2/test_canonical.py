@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Canonical JSON against the examples of RFC 8785."""
+"""Canonical JSON against the examples of RFC 8785, and what goes beyond them."""
 
 import json
 
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from strongroom.errors import FormatError
 from strongroom.luks2 import JsonValue, canonical_json
+from strongroom.luks2._json import parse_json
 
 pytestmark = pytest.mark.unit
 
@@ -44,12 +45,24 @@ def test_all_control_characters() -> None:
     assert canonical_json("\x7f\u2028") == '"\x7f\u2028"'.encode()
 
 
-@pytest.mark.parametrize("value", [0, -1, 2**53 - 1, 1 - 2**53])
+@pytest.mark.parametrize("value", [0, -1, 2**53 - 1, 1 - 2**53, 2**53, 2**64 - 1, -(2**63)])
 def test_integers(value: int) -> None:
     assert canonical_json([value, {}, []]) == f"[{value},{{}},[]]".encode()
 
 
-@pytest.mark.parametrize("value", [2**53, -(2**53), 2**64, 1.0, float("nan"), b"", "\ud800"])
+@pytest.mark.parametrize("text", ["1.5", "1.50", "1E3", "-0", "NaN", "-Infinity", "9" * 40])
+def test_other_numbers_are_their_text(text: str) -> None:
+    value = parse_json(f'{{"b":[{text}],"a":1}}'.encode())
+    assert canonical_json(value) == f'{{"a":1,"b":[{text}]}}'.encode()
+
+
+def test_bytes_that_are_not_utf_8_stay() -> None:
+    assert canonical_json(parse_json(b'{"b\xff":"\xc0\x80\xed\xa0\x80","a":"\\u0000"}')) == (
+        b'{"a":"\\u0000","b\xff":"\xc0\x80\xed\xa0\x80"}'
+    )
+
+
+@pytest.mark.parametrize("value", [1.0, float("nan"), b"", "\ud800"])
 def test_what_has_no_canonical_form(value: object) -> None:
     with pytest.raises(FormatError):
         canonical_json({"a": [value]})  # type: ignore[list-item]
@@ -57,7 +70,7 @@ def test_what_has_no_canonical_form(value: object) -> None:
 
 def test_names_without_a_canonical_form() -> None:
     with pytest.raises(FormatError):
-        canonical_json({"\udc00": 1})
+        canonical_json({"\ud800": 1})
 
 
 VALUES = st.recursive(
