@@ -20,6 +20,7 @@ from strongroom.errors import (
 from strongroom.host.contracts import (
     Enrolment,
     Finding,
+    ForgetResult,
     FormatRequest,
     FormatResult,
     Identity,
@@ -321,6 +322,15 @@ class FakeVolumes:
         if expect is not None and expect not in self.existing:
             raise IdentityError(f"the enclave is not the one of {expect}")
         return self.identified
+
+    def forget(
+        self, volume: str, /, *, header: Path | None, tee: TeeName, everything: bool
+    ) -> ForgetResult:
+        del header, tee
+        if volume == "unknown.img":
+            raise NotFoundError("nothing is known of it")
+        enclave = Enrolment("signer", IDENTITY)
+        return ForgetResult(UUID, f"/srv/{volume}", enclave, 4, epoch_kept=not everything)
 
     def reseal(
         self,

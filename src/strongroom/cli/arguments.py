@@ -14,6 +14,7 @@ from strongroom._override import override
 from strongroom.cli.session import Session
 from strongroom.cli.sizes import parse_memory, parse_size
 from strongroom.errors import StrongroomError, UsageError
+from strongroom.uuids import is_uuid
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -92,6 +93,30 @@ class FilePath(click.Path):
         return Path(value)
 
 
+class VolumeReference(click.ParamType[str]):
+    """A volume by its UUID, or by the path of its image, which the shell can complete."""
+
+    name = "volume"
+
+    @override
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return it unchanged.
+
+        Raises:
+            UsageError: It is empty.
+        """
+        if not is_uuid(value):
+            _note_image(ctx, FilePath().convert(value, param, ctx))
+        return value
+
+    @override
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Leave files to the shell."""
+        return click.Path().shell_complete(ctx, param, incomplete)
+
+
 class Size(click.ParamType["ByteCount"]):
     """A size in bytes, or with a unit."""
 
@@ -132,13 +157,33 @@ json_option = click.option(
     callback=_set_json,
     help="Print one line of JSON; an error is an object there too.",
 )
-image_argument = click.argument("image", metavar="IMAGE", type=FilePath())
+
+
+def _keep_image(context: click.Context, _parameter: click.Parameter, value: Path) -> Path:
+    _note_image(context, value)
+    return value
+
+
+def _keep_header(
+    context: click.Context, _parameter: click.Parameter, value: Path | None
+) -> Path | None:
+    context.ensure_object(Session).header = value
+    return value
+
+
+def _note_image(context: click.Context | None, image: Path) -> None:
+    if context is not None:
+        context.ensure_object(Session).image = image
+
+
+image_argument = click.argument("image", metavar="IMAGE", type=FilePath(), callback=_keep_image)
 new_name_argument = click.argument("name", metavar="NAME", type=VolumeName())
 open_name_argument = click.argument("name", metavar="NAME", type=OpenVolumeName())
 header_option = click.option(
     "--header",
     metavar="FILE",
     type=FilePath(),
+    callback=_keep_header,
     help="The detached header, when it is not in IMAGE.",
 )
 passphrase_option = click.option(

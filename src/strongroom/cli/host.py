@@ -8,6 +8,7 @@ from typing import Protocol
 from strongroom.cli.output import JsonValue
 from strongroom.host.contracts import (
     Finding,
+    ForgetResult,
     FormatRequest,
     FormatResult,
     IdentityResult,
@@ -128,6 +129,11 @@ class Volumes(Protocol):
         self, report: Reporter, /, *, tee: TeeName, python: Path | None, expect: Path | None
     ) -> IdentityResult:
         """Tell who an enclave is, and fail unless it is the expected one."""
+
+    def forget(
+        self, volume: str, /, *, header: Path | None, tee: TeeName, everything: bool
+    ) -> ForgetResult:
+        """Let the next enclave of a volume be trusted anew."""
 
     def reseal(
         self,

@@ -55,6 +55,7 @@ def main(arguments: Sequence[str] | None = None, *, volumes: Volumes | None = No
         failed = CancelledError("interrupted")
     except StrongroomError as error:
         failed = error
+    failed.hint = session.with_image(failed.hint)
     return failure.report(failed, json=_wants_json(session, words))
 
 

@@ -3,14 +3,28 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING
 
 from strongroom.cli.output import emit, json_line
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from strongroom.cli.host import Volumes
     from strongroom.cli.progress import CommandReporter
+
+
+_IMAGE = re.compile(r"\bIMAGE\b")
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as a shell reads it; one that begins with a hyphen is no option then."""
+    import shlex  # noqa: PLC0415 - for errors only
+
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 class Session:
@@ -20,12 +34,16 @@ class Session:
         debug: Show tracebacks of bugs.
         json: Print facts, and errors, as JSON.
         printed: Facts are on standard output already.
+        image: The image that the command names, if it names one.
+        header: Its detached header, if the command names one.
     """
 
     def __init__(self, volumes: Volumes | None = None) -> None:
         self.debug = False
         self.json = False
         self.printed = False
+        self.image: Path | None = None
+        self.header: Path | None = None
         self._volumes = volumes
 
     @property
@@ -36,6 +54,15 @@ class Session:
 
             self._volumes = volumes
         return self._volumes
+
+    def with_image(self, hint: str) -> str:
+        """Return a hint with the image of this command in the place of the word ``IMAGE``."""
+        if self.image is None or not _IMAGE.search(hint):
+            return hint
+        words = _quoted(self.image)
+        if self.header is not None:
+            words = f"{words} --header {_quoted(self.header)}"
+        return _IMAGE.sub(lambda _: words, hint)
 
     def show(self, facts: object, text: str) -> None:
         """Print the result of a command: ``facts`` with ``--json``, else ``text``."""

@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "dump": "strongroom.cli.commands.dump:dump_command",
     "slot": "strongroom.cli.commands.slot:slot_group",
     "reseal": "strongroom.cli.commands.reseal:reseal_command",
+    "forget": "strongroom.cli.commands.forget:forget_command",
     "header": "strongroom.cli.commands.header:header_group",
     "tpm": "strongroom.cli.commands.tpm:tpm_group",
     "selftest": "strongroom.cli.commands.selftest:selftest_command",

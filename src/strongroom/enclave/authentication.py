@@ -137,6 +137,7 @@ def _check_epoch(token: StrongroomToken | None, terms: Terms) -> None:
     if token is not None and token.epoch < terms.minimum_epoch:
         raise RollbackError(
             f"the header is of epoch {token.epoch}, and epoch {terms.minimum_epoch} was seen here",
-            hint="somebody put an older header back, and its old passphrases open it; if that was "
-            "you, `strongroom header restore --force`",
+            hint="an older header was put back, and its old passphrases open it. If that was you: "
+            "`strongroom header backup IMAGE FILE`, then `strongroom header restore IMAGE FILE "
+            "--force`",
         )

@@ -287,7 +287,7 @@ def _check_editable(inspected: Inspected) -> None:
     if inspected.state == "unverified" and obstacle is not None:
         raise type(obstacle)(
             f"this enclave cannot change the header: {obstacle.message}",
-            hint="if the enclave that it is sealed to is lost, `strongroom reseal --adopt`",
+            hint="if the enclave that it is sealed to is lost, `strongroom reseal IMAGE --adopt`",
         )
 
 

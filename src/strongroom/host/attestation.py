@@ -57,9 +57,9 @@ def check(
 ) -> Attested:
     """Check an enclave's report, what it is about, and that the enclave is the known one.
 
-    Without ``known`` every enclave of this TEE passes. A later security
-    version passes, and so does one that can no longer be debugged. That a report cannot be vouched
-    for on this machine does not make it fail: see ``genuine``.
+    Without ``known``, or where the operator had it forgotten, every enclave of this TEE passes. A
+    later security version passes, and so does one that can no longer be debugged. That a report
+    cannot be vouched for on this machine does not make it fail: see ``genuine``.
 
     Args:
         report: From the enclave, through the host.
@@ -82,7 +82,7 @@ def check(
             f"the enclave's report is not about this {about}",
             hint="somebody may stand between you and the enclave: nothing was sent",
         )
-    if known is not None:
+    if known is not None and not known.forgotten:
         _check_known(identity, known)
     notices = tuple(_notices(identity, genuine=verified.genuine))
     return Attested(identity, verified.genuine, notices)
@@ -94,6 +94,16 @@ def first_use(identity: Identity) -> str:
     return (
         f"first use of this volume here: trusting enclave signer {signer}...,"
         f" which {known_enclaves.path()} remembers once it opens"
+    )
+
+
+def trusted_anew(identity: Identity, known: KnownEnclave) -> str:
+    """Return what an operator is told where the enclave of a volume was forgotten."""
+    signer = identity.signer.hex()[:_SHORT_DIGITS]
+    return (
+        f"the enclave of this volume was forgotten: trusting enclave signer {signer}..., which"
+        f" {known_enclaves.path()} remembers once it opens; a header older than epoch {known.epoch}"
+        " is still refused"
     )
 
 
@@ -228,10 +238,16 @@ def _check_known(identity: Identity, known: KnownEnclave) -> None:
         if not _passes(key, facts[key], enrolled[key])
     ]
     if differences:
-        where = f"remove {known.place}" if known.place else "forget what is known of it"
+        other_tee = (
+            f" It was enrolled with --tee {known.identity.tee}."
+            if identity.tee != known.identity.tee
+            else ""
+        )
         raise IdentityError(
             f"not the enclave of volume {known.volume}: {'; '.join(differences)}",
-            hint=f"nothing was sent; if the volume was resealed or moved on purpose, {where}",
+            hint=f"nothing was sent.{other_tee} If you know the reason, such as an upgrade or a"
+            f" lost state directory: `strongroom forget {known.volume}`, then use the recovery key."
+            " It goes to the enclave that runs now",
         )
 
 

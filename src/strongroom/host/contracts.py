@@ -264,6 +264,21 @@ class ResealResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ForgetResult:
+    """What ``forget`` took out of the memory of this account, and what stays in it."""
+
+    uuid: str
+    image: str
+    """Where the volume was used last, as far as that is known; else empty."""
+    enclave: Enrolment | None
+    """The enclave that was known; ``None`` if the memory was damaged."""
+    epoch: int
+    """The newest epoch seen; 0 if the memory was damaged."""
+    epoch_kept: bool
+    """An older header is still refused."""
+
+
+@dataclass(frozen=True, slots=True)
 class IdentityResult:
     """Who the enclave is, as its report says."""
 

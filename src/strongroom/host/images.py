@@ -69,7 +69,7 @@ def format_volume(
     ):
         known_enclaves.ensure_writable()
         image, header = enclave.files(*files)
-        trust = VolumeTrust("", how, report)
+        trust = VolumeTrust("", how, report, image=request.image.path)
         recipient = enclave.call(calls.NewRecipient("format"))
         recovery = None
         if request.recovery_fd is not None:
@@ -312,7 +312,7 @@ def loaded_image(
             report.notice(notice)
         if not read_only:
             ensure_rememberable(facts)
-        trust = VolumeTrust(facts.uuid, how, report, changes=facts.acceptable)
+        trust = VolumeTrust(facts.uuid, how, report, image=image.path, changes=facts.acceptable)
         yield LoadedImage(enclave, facts, trust, report)
 
 

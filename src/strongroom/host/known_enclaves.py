@@ -1,60 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
 """What this operator knows of each volume's enclave, like the known hosts of SSH.
 
-The file is ``known-enclaves`` in the state directory, mode 0600, with one line for each volume,
-here in two::
+The file is ``known-enclaves`` in the state directory, with one line for each volume, here in two::
 
     UUID policy=signer tee=process simulated=yes debug=no measurement=HEX64 signer=HEX64
     product=1 svn=1 authenticated=yes epoch=4
 
-After that comes ``sealed=elsewhere`` where this machine has another enclave than the one that the
-volume is sealed to, so the enclave in the line is the one that opened it all the same.
-Fields have this order and one space between them. Empty lines, lines that start with ``#`` and
-lines of other volumes are kept as they are, whatever is in them. The file is only ever replaced as
-a whole, under the lock of ``known-enclaves.lock``: a kill leaves the old one or the new one, and no
-update is lost. Nothing here vouches for the file; whoever may write it decides which enclave is
-trusted, so one that others may write is refused.
+After that come up to three words, in this order:
+
+``sealed=elsewhere``
+    This machine has another enclave than the one that the volume is sealed to, so the enclave in
+    the line is the one that opened it all the same.
+``enclave=forgotten``
+    The operator wants the next enclave to be trusted anew. The one in the line is kept for
+    messages only. The epoch still counts.
+``image=PATH``
+    Where the volume was used last, percent-encoded. For messages only, and never opened: whoever
+    may rename files decides what lies there.
+
+There is one space between fields. Empty lines, lines that start with ``#`` and lines of other
+volumes are kept as they are, whatever is in them. How the file is read and written is in
+:mod:`strongroom.host.known_file`.
 """
 
 import contextlib
-import errno
-import fcntl
 import os
 import re
-import stat
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import shlex
 from typing import Final
+from urllib.parse import quote, unquote_to_bytes
 
 from strongroom import values
 from strongroom._override import override
-from strongroom.errors import NoPermissionError, NoSpaceError, PlatformError, TeeError
-from strongroom.host.state import state_directory
+from strongroom.errors import NotFoundError, PlatformError, TeeError
+from strongroom.host import known_file
+from strongroom.host.known_file import path as path  # noqa: PLC0414 - exported
 from strongroom.tee.identity import Identity, SealPolicy
+from strongroom.uuids import is_uuid
 from strongroom.values import dataclass
 
-MAX_FILE_BYTES: Final = 4 * 1024 * 1024
-"""Some 14 000 volumes: more is not this file."""
-
-_NAME: Final = "known-enclaves"
-_LOCK: Final = f"{_NAME}.lock"
-_DRAFT: Final = f".{_NAME}.new"
-
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-# Without O_NONBLOCK, a FIFO in the place of a file would hold us for ever.
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_OPEN_LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_MAKE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_OTHER_WRITES: Final = stat.S_IWGRP | stat.S_IWOTH
-
 _NUMBER: Final = "(0|[1-9][0-9]{0,19})"
+_MAX_IMAGE: Final = 1024
 _LINE: Final = re.compile(
     "([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
     " policy=(signer|measurement) tee=([a-z][a-z0-9_-]{0,63}) simulated=(yes|no) debug=(yes|no)"
     " measurement=([0-9a-f]{64}) signer=([0-9a-f]{64})"
-    f" product={_NUMBER} svn={_NUMBER} authenticated=(yes|no) epoch={_NUMBER}( sealed=elsewhere)?"
+    f" product={_NUMBER} svn={_NUMBER} authenticated=(yes|no) epoch={_NUMBER}"
+    f"( sealed=elsewhere)?( enclave=forgotten)?(?: image=(/[!-~]{{0,{_MAX_IMAGE - 1}}}))?"
 )
-_LONGEST_LINE_BYTES: Final = 512
+_LONGEST_LINE_BYTES: Final = 512 + _MAX_IMAGE
 _MAX_NUMBER16: Final = 2**16 - 1
 _MAX_EPOCH: Final = 2**64 - 1
 
@@ -73,6 +67,9 @@ class KnownEnclave:
             differ in nothing else are equal.
         sealed_elsewhere: It is sealed to an enclave that this machine does not have; ``policy`` and
             ``identity`` are of the one that opened it with a keyslot that needs none.
+        forgotten: The operator lets the next enclave be trusted anew; ``policy`` and ``identity``
+            are no condition any more.
+        image: The absolute path under which it was used last, or nothing. For messages only.
     """
 
     volume: str
@@ -82,6 +79,8 @@ class KnownEnclave:
     epoch: int
     place: str = ""
     sealed_elsewhere: bool = False
+    forgotten: bool = False
+    image: str = ""
 
     @override
     def __eq__(self, other: object) -> bool:
@@ -94,11 +93,6 @@ class KnownEnclave:
         return hash((self.volume, self.epoch))
 
 
-def path() -> Path:
-    """Return the file's absolute path. It need not exist."""
-    return state_directory() / _NAME
-
-
 def find(volume: str) -> KnownEnclave | None:
     """Return what is known of a volume, or ``None`` if it was never seen here.
 
@@ -109,7 +103,7 @@ def find(volume: str) -> KnownEnclave | None:
         TeeError: Its line is malformed, there are several, or the file cannot be read or may have
             been written by others. It is never taken for an unknown volume then.
     """
-    return _find(_read(), volume)
+    return _find(known_file.read(), volume)
 
 
 def everything() -> tuple[KnownEnclave, ...]:
@@ -119,12 +113,12 @@ def everything() -> tuple[KnownEnclave, ...]:
         TeeError: A line is malformed, even one that is of no volume; or as :func:`find`.
     """
     found: dict[str, KnownEnclave] = {}
-    for number, line in enumerate(_read(), 1):
+    for number, line in enumerate(known_file.read(), 1):
         if not _volume_of(line):
             continue
         known = _parse(line, f"{path()}:{number}")
         if known is None:
-            raise _malformed(f"{path()}:{number}")
+            raise _malformed(number, line)
         if known.volume in found:
             raise _twice(found[known.volume].place, number, known.volume)
         found[known.volume] = known
@@ -142,9 +136,7 @@ def ensure_writable() -> None:
         NoSpaceError: There is no room.
         PlatformError: It could not be written for another reason.
     """
-    with _translated(), _locked_directory() as directory:
-        _write_draft(directory, [*_read_in(directory), bytes(_LONGEST_LINE_BYTES)])
-        _remove_draft(directory)
+    known_file.ensure_room(_LONGEST_LINE_BYTES)
 
 
 def remember(known: KnownEnclave) -> None:
@@ -152,7 +144,7 @@ def remember(known: KnownEnclave) -> None:
 
     The epoch never goes down, and ``authenticated`` never from yes to no; the rest is taken as
     given, so it must have been checked against what was known. If there is nothing new, nothing
-    is written.
+    is written; where only the path of its image is new, it need not be possible to write.
 
     Raises:
         TeeError: As :func:`find`, and for a value that the file cannot hold.
@@ -163,16 +155,23 @@ def remember(known: KnownEnclave) -> None:
 
     def change(lines: list[bytes]) -> list[bytes]:
         before = _find(lines, known.volume)
-        if before is None:
-            return _with_line(lines, known)
-        merged = values.replace(
-            known,
-            authenticated=known.authenticated or before.authenticated,
-            epoch=max(known.epoch, before.epoch),
-        )
-        return _with_line(lines, merged)
+        return _with_line(lines, known if before is None else _merged(known, before))
 
-    _update(change)
+    before = find(known.volume)
+    moved = before is not None and before == values.replace(
+        _merged(known, before), image=before.image
+    )
+    with contextlib.suppress(PlatformError) if moved else contextlib.nullcontext():
+        known_file.update(change)
+
+
+def _merged(known: KnownEnclave, before: KnownEnclave) -> KnownEnclave:
+    return values.replace(
+        known,
+        authenticated=known.authenticated or before.authenticated,
+        epoch=max(known.epoch, before.epoch),
+        image=known.image or before.image,
+    )
 
 
 def replace(known: KnownEnclave) -> None:
@@ -191,7 +190,64 @@ def replace(known: KnownEnclave) -> None:
         _find(lines, known.volume)
         return _with_line(lines, known)
 
-    _update(change)
+    known_file.update(change)
+
+
+def forget_enclave(volume: str) -> KnownEnclave:
+    """Let the next enclave of a volume be trusted anew. The newest epoch seen still counts.
+
+    Of several lines of the volume one stays, with the highest epoch of all.
+
+    Returns:
+        What was known of it before.
+
+    Raises:
+        NotFoundError: Nothing is known of the volume.
+        TeeError: A line of it is malformed; or as :func:`remember`.
+        NoPermissionError: As :func:`remember`.
+        NoSpaceError: The same.
+        PlatformError: The same.
+    """
+    before: list[KnownEnclave] = []
+
+    def change(lines: list[bytes]) -> list[bytes]:
+        before[:] = _all_of(lines, volume)
+        if not before:
+            raise _unknown(volume)
+        kept = values.replace(
+            before[0],
+            authenticated=any(known.authenticated for known in before),
+            epoch=max(known.epoch for known in before),
+            forgotten=True,
+        )
+        return _with_line(lines, kept)
+
+    known_file.update(change)
+    return values.replace(before[0], epoch=max(known.epoch for known in before))
+
+
+def forget_everything(volume: str) -> None:
+    """Remove every line of a volume, even malformed ones: an older header of it is accepted then.
+
+    Raises:
+        NotFoundError: There is none.
+        TeeError: As :func:`remember`.
+        NoPermissionError: The same.
+        NoSpaceError: The same.
+        PlatformError: The same.
+    """
+
+    def change(lines: list[bytes]) -> list[bytes]:
+        rest = [line for line in lines if not _is_of(line, volume)]
+        if rest == lines:
+            raise _unknown(volume)
+        return rest
+
+    known_file.update(change)
+
+
+def _unknown(volume: str) -> NotFoundError:
+    return NotFoundError(f"{path()} says nothing of volume {volume}")
 
 
 # --- lines ----------------------------------------------------------------------------------------
@@ -199,29 +255,41 @@ def replace(known: KnownEnclave) -> None:
 
 def _find(lines: list[bytes], volume: str) -> KnownEnclave | None:
     numbers = [number for number, line in enumerate(lines, 1) if _is_of(line, volume)]
-    if not numbers:
-        return None
-    place = f"{path()}:{numbers[0]}"
     if len(numbers) > 1:
-        raise _twice(place, numbers[1], volume)
-    known = _parse(lines[numbers[0] - 1], place)
-    if known is None:
-        raise _malformed(place)
-    return known
+        raise _twice(f"{path()}:{numbers[0]}", numbers[1], volume)
+    found = _all_of(lines, volume)
+    return found[0] if found else None
+
+
+def _all_of(lines: list[bytes], volume: str) -> list[KnownEnclave]:
+    """Return what the lines of a volume say, of which there should be one at most."""
+    found: list[KnownEnclave] = []
+    for number, line in enumerate(lines, 1):
+        if not _is_of(line, volume):
+            continue
+        known = _parse(line, f"{path()}:{number}")
+        if known is None:
+            raise _malformed(number, line)
+        found.append(known)
+    return found
 
 
 def _twice(place: str, number: int, volume: str) -> TeeError:
     return TeeError(
         f"{place} and line {number} are both of volume {volume}",
-        hint="remove the line that is wrong",
+        hint=f"`strongroom forget {volume.lower()}` keeps the higher of their epochs, and lets the "
+        "enclave be trusted anew",
     )
 
 
-def _malformed(place: str) -> TeeError:
-    return TeeError(
-        f"{place} is malformed",
-        hint="put the line right, or remove it if the enclave may be trusted anew",
-    )
+def _malformed(number: int, line: bytes) -> TeeError:
+    volume = _volume_of(line).decode("ascii", "replace")
+    if is_uuid(volume):
+        mend = f"`strongroom forget {volume} --everything` removes it: the volume's enclave is"
+        mend += " trusted anew then, and an older header of it is not noticed"
+    else:
+        mend = f"remove it, as it is of no volume: `sed -i {number}d {shlex.quote(str(path()))}`"
+    return TeeError(f"{path()}:{number} is malformed", hint=f"put the line right, or {mend}")
 
 
 def _is_of(line: bytes, volume: str) -> bool:
@@ -240,7 +308,7 @@ def _parse(line: bytes, place: str) -> KnownEnclave | None:
     if match is None:
         return None
     volume, policy, tee, simulated, debug, measurement, signer, *rest = match.groups()
-    product, version, authenticated, epoch, elsewhere = rest
+    product, version, authenticated, epoch, elsewhere, forgotten, image = rest
     if max(int(product), int(version)) > _MAX_NUMBER16 or int(epoch) > _MAX_EPOCH:
         return None
     identity = Identity(
@@ -261,14 +329,20 @@ def _parse(line: bytes, place: str) -> KnownEnclave | None:
         epoch=int(epoch),
         place=place,
         sealed_elsewhere=bool(elsewhere),
+        forgotten=bool(forgotten),
+        image=os.fsdecode(unquote_to_bytes(image or "")),
     )
 
 
 def _with_line(lines: list[bytes], known: KnownEnclave) -> list[bytes]:
+    """Return the lines with one for this volume, where its first one was."""
     new = _format(known)
-    if not any(_is_of(line, known.volume) for line in lines):
+    own = [number for number, line in enumerate(lines) if _is_of(line, known.volume)]
+    if not own:
         return [*lines, new]
-    return [new if _is_of(line, known.volume) else line for line in lines]
+    kept = [line for number, line in enumerate(lines) if number not in own[1:]]
+    kept[own[0]] = new
+    return kept
 
 
 def _format(known: KnownEnclave) -> bytes:
@@ -280,155 +354,24 @@ def _format(known: KnownEnclave) -> bytes:
         f" product={identity.product_id} svn={identity.security_version}"
         f" authenticated={_word(known.authenticated)} epoch={known.epoch}"
         + (" sealed=elsewhere" if known.sealed_elsewhere else "")
+        + (" enclave=forgotten" if known.forgotten else "")
+        + _image_word(known.image)
     ).encode(errors="backslashreplace")
     # Names come from headers that anybody may have written: what is not read back as the same would
     # be a line, or two, of somebody else's choice.
-    if _parse(line, "") != known:
+    read_back = _parse(line, "")
+    if read_back is None or values.replace(read_back, image=known.image) != known:
         raise TeeError(
             f"cannot remember the enclave of volume {known.volume!r}: no line can say it"
         )
     return line
 
 
+def _image_word(image: str) -> str:
+    """Return the word for an image; none for a path that is relative, or too long for a message."""
+    encoded = quote(os.fsencode(image))
+    return f" image={encoded}" if image.startswith("/") and len(encoded) <= _MAX_IMAGE else ""
+
+
 def _word(value: bool) -> str:  # noqa: FBT001 - the value itself
     return "yes" if value else "no"
-
-
-# --- the file -------------------------------------------------------------------------------------
-
-
-def _update(change: Callable[[list[bytes]], list[bytes]]) -> None:
-    seen = _read()
-    # Who only opens volumes needs no right to write.
-    if change(seen) == seen:
-        return
-    with _translated(), _locked_directory() as directory:
-        before = _read_in(directory)
-        after = change(before)
-        if after != before:
-            _write(directory, after)
-
-
-def _read() -> list[bytes]:
-    try:
-        directory = os.open(state_directory(), _DIRECTORY)
-    except FileNotFoundError:
-        return []
-    except OSError as err:
-        raise _unreadable(state_directory(), err) from err
-    try:
-        return _read_in(directory)
-    finally:
-        os.close(directory)
-
-
-def _read_in(directory: int) -> list[bytes]:
-    # Whoever may write there may put another file in the place of ours, or take it away.
-    _check(os.fstat(directory), state_directory())
-    try:
-        fd = os.open(_NAME, _READ, dir_fd=directory)
-        try:
-            content = _content(fd)
-        finally:
-            os.close(fd)
-    except FileNotFoundError:
-        return []
-    except OSError as err:
-        raise _unreadable(path(), err) from err
-    lines = content.split(b"\n")
-    return lines if lines[-1] else lines[:-1]
-
-
-def _content(fd: int) -> bytes:
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        raise TeeError(f"{path()} is not a regular file")
-    _check(status, path())
-    with os.fdopen(fd, "rb", closefd=False) as file:
-        content = file.read(MAX_FILE_BYTES + 1)
-    if len(content) > MAX_FILE_BYTES:
-        raise TeeError(f"{path()} is longer than {MAX_FILE_BYTES} bytes")
-    return content
-
-
-def _check(status: os.stat_result, checked: Path) -> None:
-    if status.st_uid not in {0, os.geteuid()}:
-        raise TeeError(
-            f"{checked} belongs to user {status.st_uid}",
-            hint="what is known of enclaves must be yours or root's; STRONGROOM_STATE_DIR moves it",
-        )
-    if status.st_mode & _OTHER_WRITES:
-        raise TeeError(
-            f"others may change {checked}: its mode is {stat.S_IMODE(status.st_mode):04o}",
-            hint=f"chmod go-w {checked}, and think of who may have done so",
-        )
-
-
-def _unreadable(what: Path, err: OSError) -> TeeError:
-    return TeeError(
-        f"cannot read {what}: {err.strerror}",
-        hint="it tells which enclaves are trusted; STRONGROOM_STATE_DIR moves it",
-    )
-
-
-@contextlib.contextmanager
-def _locked_directory() -> Iterator[int]:
-    """Make the state directory if need be; hold it open, and its lock."""
-    state_directory().mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        directory = os.open(state_directory(), _DIRECTORY)
-        stack.callback(os.close, directory)
-        _check(os.fstat(directory), state_directory())
-        lock = os.open(_LOCK, _OPEN_LOCK, 0o600, dir_fd=directory)
-        stack.callback(os.close, lock)
-        # The file is never removed, so its lock is everybody's. It is held for one small write.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield directory
-
-
-def _write(directory: int, lines: list[bytes]) -> None:
-    _write_draft(directory, lines)
-    try:
-        os.replace(_DRAFT, _NAME, src_dir_fd=directory, dst_dir_fd=directory)
-    except OSError:
-        _remove_draft(directory)
-        raise
-    os.fsync(directory)
-
-
-def _write_draft(directory: int, lines: list[bytes]) -> None:
-    content = b"".join(line + b"\n" for line in lines)
-    if len(content) > MAX_FILE_BYTES:
-        raise NoSpaceError(f"{path()} would be longer than {MAX_FILE_BYTES} bytes")
-    # Under the lock, a draft that is there was left by a process that died.
-    _remove_draft(directory)
-    try:
-        with os.fdopen(os.open(_DRAFT, _MAKE, 0o600, dir_fd=directory), "wb") as draft:
-            draft.write(content)
-            draft.flush()
-            os.fsync(draft.fileno())
-    except OSError:
-        _remove_draft(directory)
-        raise
-
-
-def _remove_draft(directory: int) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(_DRAFT, dir_fd=directory)
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except OSError as err:
-        message = f"cannot write {path()}: {err.strerror}"
-        match err.errno:
-            case errno.EACCES | errno.EPERM | errno.EROFS:
-                raise NoPermissionError(
-                    message, hint="run as its owner, or set STRONGROOM_STATE_DIR"
-                ) from err
-            case errno.ENOSPC | errno.EDQUOT:
-                raise NoSpaceError(message) from err
-            case _:
-                raise PlatformError(message, hint="STRONGROOM_STATE_DIR moves it") from err

@@ -5,6 +5,7 @@ The operator's side: checks an enclave's report before anybody types, says besid
 what is known of the volume, and remembers what was seen once it has opened.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from strongroom.boundary import calls
@@ -24,7 +25,13 @@ class VolumeTrust:
     """What is known of one volume and its enclave, for the length of one command."""
 
     def __init__(
-        self, volume: str, how: Unlocking, report: Reporter, *, changes: tuple[str, ...] = ()
+        self,
+        volume: str,
+        how: Unlocking,
+        report: Reporter,
+        *,
+        image: Path | None,
+        changes: tuple[str, ...] = (),
     ) -> None:
         """Look a volume up.
 
@@ -32,6 +39,7 @@ class VolumeTrust:
             volume: Its UUID, or an empty string for one that is not made yet.
             how: The provider that is expected, and what the operator agrees to.
             report: Where is said what the operator should know of an enclave.
+            image: Where the volume is, to be named later in messages; ``None`` if that is unknown.
             changes: What another program is said to have changed in the header. If that is to be
                 accepted, it is shown, and exactly that is accepted.
 
@@ -44,6 +52,7 @@ class VolumeTrust:
         if self._accepted:
             report.notice(f"accepting what changed in the header: {'; '.join(self._accepted)}")
         self._report = report
+        self._image = "" if image is None else str(image.absolute())
         self._known = known_enclaves.find(volume) if volume else None
         self._running: Identity | None = None
 
@@ -95,6 +104,8 @@ class VolumeTrust:
         if self._running is None:
             if self._known is None and self._volume:
                 self._report.notice(attestation.first_use(attested.identity))
+            elif self._known is not None and self._known.forgotten:
+                self._report.notice(attestation.trusted_anew(attested.identity, self._known))
             for notice in attested.notices:
                 self._report.notice(notice)
         self._running = attested.identity
@@ -123,12 +134,13 @@ class VolumeTrust:
             NoPermissionError: The state directory cannot be written.
         """
         policy: SealPolicy = "signer"
-        if enrolment is not None and (exactly or self._known is None):
+        known = None if self._known is None or self._known.forgotten else self._known
+        if enrolment is not None and (exactly or known is None):
             policy, identity = enrolment.policy, from_boundary(enrolment.identity)
             if not exactly:
                 attestation.check_enrolment(identity, policy, self._running)
-        elif self._known is not None:
-            policy, identity = self._known.policy, self._known.identity
+        elif known is not None:
+            policy, identity = known.policy, known.identity
         elif self._running is not None:
             identity = self._running
         else:
@@ -141,6 +153,7 @@ class VolumeTrust:
             epoch=epoch,
             place="",
             sealed_elsewhere=authenticated and enrolment is None,
+            image=self._image,
         )
         (known_enclaves.replace if exactly else known_enclaves.remember)(seen)
 

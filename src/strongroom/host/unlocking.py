@@ -3,6 +3,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Final
 
 from strongroom.errors import (
@@ -42,7 +43,7 @@ def set_key_in(
     trust: VolumeTrust | None = None
     for attempt in range(1, attempts + 1):
         waiting = control.ask(directory, control_calls.AskRecipient(), report)
-        trust = _trust_in(waiting, how, report, before=trust)
+        trust = _trust_in(waiting, how, report, image=_image_of(directory), before=trust)
         try:
             return _set_key_once(directory, waiting, passphrase, trust=trust, report=report)
         except (WrongPassphraseError, EmptyPassphraseError) as err:
@@ -57,6 +58,7 @@ def _trust_in(
     how: Unlocking,
     report: Reporter,
     *,
+    image: Path | None,
     before: VolumeTrust | None,
 ) -> VolumeTrust:
     """Return what is known of the volume that the host process names, for all attempts the same."""
@@ -70,7 +72,15 @@ def _trust_in(
             "the host process does not say which volume it has",
             hint="nothing was sent; look at who runs it",
         )
-    return before or VolumeTrust(waiting.volume, how, report, changes=waiting.acceptable)
+    return before or VolumeTrust(
+        waiting.volume, how, report, image=image, changes=waiting.acceptable
+    )
+
+
+def _image_of(directory: VolumeDirectory) -> Path | None:
+    """Return where the host process says that the volume is."""
+    image = directory.read_record().get("image")
+    return Path(image) if isinstance(image, str) and image.startswith("/") else None
 
 
 def _set_key_once(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from strongroom.host.backups import backup_header, restore_header
     from strongroom.host.doctor import doctor
     from strongroom.host.foreground import serve_volume
+    from strongroom.host.forgetting import forget
     from strongroom.host.identity import identity
     from strongroom.host.images import (
         add_keyslot,
@@ -39,6 +40,7 @@ else:
             "close_volume": "strongroom.host.running",
             "doctor": "strongroom.host.doctor",
             "dump": "strongroom.host.images",
+            "forget": "strongroom.host.forgetting",
             "format_volume": "strongroom.host.images",
             "identity": "strongroom.host.identity",
             "list_keyslots": "strongroom.host.images",
@@ -61,6 +63,7 @@ __all__ = [
     "close_volume",
     "doctor",
     "dump",
+    "forget",
     "format_volume",
     "identity",
     "list_keyslots",

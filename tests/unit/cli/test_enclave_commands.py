@@ -4,13 +4,13 @@
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final, NoReturn, get_args
 
 import pytest
 
 from strongroom.boundary.calls import Authentication
 from strongroom.cli.commands.status import _AUTHENTICATION
-from strongroom.errors import IdentityError
+from strongroom.errors import EnclaveFactorError, IdentityError
 from strongroom.host.contracts import (
     Enrolment,
     FormatRequest,
@@ -295,6 +295,44 @@ def test_an_unexpected_identity_is_not_shown_as_if_it_were_right(run: Run) -> No
     assert isinstance(outcome.facts, dict)
     assert outcome.facts["class"] == "IdentityError"
     assert MEASUREMENT not in outcome.out
+
+
+# --- forget ---------------------------------------------------------------------------------------
+
+
+def test_forget_says_what_is_forgotten_and_what_is_not(run: Run) -> None:
+    outcome = run("forget", "vault.img")
+    assert outcome.code == 0
+    assert f"volume:    {UUID}" in outcome.out
+    assert f"forgotten: signer {SIGNER}" in outcome.out
+    assert "epoch:     kept, 4" in outcome.out
+    outcome = run("forget", "vault.img", "--everything")
+    assert "epoch:     forgotten" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (("reseal", "vault.img"), "reseal vault.img --adopt"),
+        (("reseal", "a b.img"), "reseal 'a b.img' --adopt"),
+        (("reseal", "--", "-x.img"), "reseal ./-x.img --adopt"),
+        (("reseal", "d.img", "--header", "d h"), "reseal d.img --header 'd h' --adopt"),
+    ],
+)
+def test_a_hint_names_the_image_of_the_command(  # noqa: PLR0917 - fixtures
+    run: Run,
+    volumes: FakeVolumes,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    shown: str,
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise EnclaveFactorError("lost", hint="`strongroom reseal IMAGE --adopt` helps")
+
+    monkeypatch.setattr(volumes, "reseal", fail)
+    outcome = run(words[0], *PASS, *words[1:])
+    assert outcome.code == EnclaveFactorError.exit_code
+    assert f"`strongroom {shown}` helps" in outcome.err
 
 
 # --- reseal ---------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def test_a_newer_header_on_the_disk_is_no_rollback(image: Path) -> None:
     older = dataclasses.replace(NO_TERMS, minimum_epoch=epoch + 1)
     with pytest.raises(RollbackError) as refused:
         meanwhile.unlock(terms=older)
-    assert "header restore --force" in refused.value.hint
+    assert "header restore IMAGE FILE --force" in refused.value.hint
 
 
 def test_only_what_was_shown_is_accepted(image: Path) -> None:

@@ -197,11 +197,10 @@ def test_another_enclave_is_refused(
         check(report, ABOUT, SUBJECT, tee="process", known=enrolled)
     assert type(refusal.value) is IdentityError
     assert refusal.value.message == f"not the enclave of volume {VOLUME}: {reason}"
-    assert f"resealed or moved on purpose, remove {SPARE}" in refusal.value.hint
-    unread = dataclasses.replace(enrolled, place="")
-    with pytest.raises(IdentityError) as refusal:
-        check(report, ABOUT, SUBJECT, tee="process", known=unread)
-    assert "remove" not in refusal.value.hint
+    assert f"`strongroom forget {VOLUME}`" in refusal.value.hint
+    assert ("--tee gramine" in refusal.value.hint) == (enrolled.identity.tee == "gramine")
+    forgotten = dataclasses.replace(enrolled, forgotten=True)
+    assert check(report, ABOUT, SUBJECT, tee="process", known=forgotten).genuine
 
 
 def test_hardware_is_refused_where_there_was_none() -> None:
@@ -298,7 +297,7 @@ def test_a_process_is_attested(state: Path) -> None:
     other, _ = reported(root=(state / "process" / "root").read_bytes())
     with pytest.raises(IdentityError) as refusal:
         check(other, ABOUT, SUBJECT, tee="process", known=known_enclaves.find(VOLUME))
-    assert f"remove {state}/known-enclaves:1" in refusal.value.hint
+    assert f"`strongroom forget {VOLUME}`" in refusal.value.hint
 
 
 def test_what_crosses_the_boundary_is_the_identity() -> None:

@@ -17,8 +17,14 @@ from typing import Final, NoReturn
 
 import pytest
 
-from strongroom.errors import NoPermissionError, NoSpaceError, PlatformError, TeeError
-from strongroom.host import known_enclaves
+from strongroom.errors import (
+    NoPermissionError,
+    NoSpaceError,
+    NotFoundError,
+    PlatformError,
+    TeeError,
+)
+from strongroom.host import known_enclaves, known_file
 from strongroom.host.known_enclaves import (
     KnownEnclave,
     ensure_writable,
@@ -99,6 +105,86 @@ def test_a_volume_that_is_sealed_elsewhere_says_so(file: Path) -> None:
     assert find(ONE) == elsewhere
     remember(ENCLAVE)
     assert file.read_text() == f"{LINE}\n"
+
+
+@pytest.mark.parametrize(
+    ("image", "word"),
+    [
+        ("/srv/a.img", "/srv/a.img"),
+        ("/srv/a b\n\udcff%.img", "/srv/a%20b%0A%FF%25.img"),
+        ("/", "/"),
+    ],
+)
+def test_a_line_says_where_the_volume_was(file: Path, image: str, word: str) -> None:
+    remember(dataclasses.replace(ENCLAVE, image=image))
+    assert file.read_text() == f"{LINE} image={word}\n"
+    known = find(ONE)
+    assert known is not None
+    assert known.image == image
+    remember(ENCLAVE)
+    assert file.read_text() == f"{LINE} image={word}\n", "unknown is no news"
+
+
+@pytest.mark.parametrize("image", ["", "relative.img", "/" + "x" * 1024, "/" + " " * 400])
+def test_a_place_that_is_of_no_use_in_a_message_is_left_out(file: Path, image: str) -> None:
+    remember(dataclasses.replace(ENCLAVE, image=image))
+    assert file.read_text() == f"{LINE}\n"
+
+
+def test_a_new_place_alone_needs_no_right_to_write(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remember(dataclasses.replace(ENCLAVE, image="/a"))
+
+    def refuse(*_: object) -> NoReturn:
+        raise NoPermissionError("read-only")
+
+    monkeypatch.setattr(known_file, "update", refuse)
+    remember(dataclasses.replace(ENCLAVE, image="/b"))
+    with pytest.raises(NoPermissionError):
+        remember(dataclasses.replace(ENCLAVE, image="/b", epoch=5))
+    assert file.read_text() == f"{LINE} image=/a\n"
+
+
+def test_a_forgotten_enclave_leaves_the_epoch(file: Path) -> None:
+    file.write_text(f"# mine\n{LINE}\n")
+    assert known_enclaves.forget_enclave(ONE.upper()) == ENCLAVE
+    assert file.read_text() == f"# mine\n{LINE} enclave=forgotten\n"
+    known = find(ONE)
+    assert known is not None
+    assert (known.forgotten, known.epoch, known.authenticated) == (True, 4, True)
+    # The next one that opens it is known from then on, and the epoch does not go down.
+    remember(changed(signer=b"n" * 32))
+    assert find(ONE) == changed(signer=b"n" * 32)
+    remember(dataclasses.replace(ENCLAVE, epoch=1, authenticated=False))
+    assert find(ONE) == ENCLAVE
+
+
+def test_of_two_lines_the_higher_epoch_stays(file: Path) -> None:
+    file.write_text(f"{field('authenticated', 'no')}\n# mine\n{field('epoch', '7')}\n")
+    assert known_enclaves.forget_enclave(ONE).epoch == 7
+    known = find(ONE)
+    assert known is not None
+    assert (known.epoch, known.authenticated, known.forgotten) == (7, True, True)
+    assert file.read_text().splitlines()[1:] == ["# mine"]
+
+
+def test_a_damaged_line_is_forgotten_as_a_whole_or_not_at_all(file: Path) -> None:
+    damaged = field("epoch", "many")
+    file.write_text(f"{damaged}\n{LINE}\n# {ONE}\n")
+    with pytest.raises(TeeError, match="is malformed") as refusal:
+        known_enclaves.forget_enclave(ONE)
+    assert f"`strongroom forget {ONE} --everything`" in refusal.value.hint
+    known_enclaves.forget_everything(ONE)
+    assert file.read_text() == f"# {ONE}\n"
+    assert find(ONE) is None
+
+
+def test_what_is_not_known_is_not_forgotten(state: Path) -> None:
+    for forget in (known_enclaves.forget_enclave, known_enclaves.forget_everything):
+        with pytest.raises(NotFoundError, match=ONE):
+            forget(ONE)
+    assert not state.exists()
 
 
 def test_a_line_says_what_was_remembered(file: Path) -> None:
@@ -369,7 +455,7 @@ def a_link(path: Path) -> None:
 
 
 def a_long_file(path: Path) -> None:
-    path.write_bytes(LINE.encode() + bytes(known_enclaves.MAX_FILE_BYTES))
+    path.write_bytes(LINE.encode() + bytes(known_file.MAX_FILE_BYTES))
 
 
 @pytest.mark.parametrize("use", USES)
@@ -384,10 +470,10 @@ def test_what_is_no_such_file_is_refused(
 
 
 def test_the_file_cannot_outgrow_what_is_read(file: Path) -> None:
-    comment = b"#" * (known_enclaves.MAX_FILE_BYTES - len(LINE) - 2)
+    comment = b"#" * (known_file.MAX_FILE_BYTES - len(LINE) - 2)
     file.write_bytes(comment)
     remember(ENCLAVE)
-    assert file.stat().st_size == known_enclaves.MAX_FILE_BYTES
+    assert file.stat().st_size == known_file.MAX_FILE_BYTES
     with pytest.raises(NoSpaceError):
         remember(OTHER)
     assert find(ONE) == ENCLAVE
@@ -419,7 +505,7 @@ def test_who_may_not_write_can_still_open(file: Path, monkeypatch: pytest.Monkey
     file.chmod(0o644)
     file.parent.chmod(0o755)
     with unprivileged(file.parent):
-        monkeypatch.setattr(known_enclaves, "state_directory", Path)
+        monkeypatch.setattr(known_file, "state_directory", Path)
         assert find(ONE) == ENCLAVE
         remember(dataclasses.replace(ENCLAVE, epoch=3))
         for write in (remember, replace):
@@ -438,7 +524,7 @@ def test_who_may_not_read_is_not_told_that_nothing_is_known(
     file.chmod(0)
     file.parent.chmod(0o755)
     with unprivileged(file.parent):
-        monkeypatch.setattr(known_enclaves, "state_directory", Path)
+        monkeypatch.setattr(known_file, "state_directory", Path)
         with pytest.raises(TeeError, match="cannot read"):
             find(ONE)
 
@@ -552,7 +638,7 @@ def test_looking_whether_it_can_be_written_changes_nothing(file: Path) -> None:
 
 
 def test_what_could_not_be_written_is_known_before(file: Path) -> None:
-    file.write_bytes(b"#" * (known_enclaves.MAX_FILE_BYTES - len(LINE)))
+    file.write_bytes(b"#" * (known_file.MAX_FILE_BYTES - len(LINE)))
     with pytest.raises(NoSpaceError):
         ensure_writable()
     (file.parent / ".known-enclaves.new" / "full").mkdir(parents=True)
@@ -578,6 +664,19 @@ def test_an_update_waits_for_the_lock(file: Path) -> None:
     assert known is not None
     assert (known.epoch, known.authenticated) == (7, True)
     assert len(file.read_text().splitlines()) == 3
+
+
+def test_a_lock_that_is_held_for_good_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remember(ENCLAVE)
+    monkeypatch.setattr(known_file, "_LOCK_SECONDS", 0.1)
+    lock = os.open(f"{file}.lock", os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(PlatformError, match=r"known-enclaves\.lock"):
+            remember(OTHER)
+    finally:
+        os.close(lock)
+    remember(OTHER)
 
 
 def test_the_file_is_replaced_and_synced(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

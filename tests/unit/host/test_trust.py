@@ -51,7 +51,7 @@ def enrolment(identity: Identity, policy: calls.SealPolicy = "signer") -> calls.
 
 
 def trusting(tee: ProcessTee) -> VolumeTrust:
-    trust = VolumeTrust(VOLUME, Unlocking(), Silent())
+    trust = VolumeTrust(VOLUME, Unlocking(), Silent(), image=None)
     trust.check(recipient(tee), "unlock")
     return trust
 
@@ -90,6 +90,25 @@ def test_an_enrolment_that_cannot_be_is_not_remembered(
     found = known_enclaves.find(VOLUME)
     assert found is not None
     assert (found.identity, found.policy) == (tee.identity, policy)
+
+
+def test_a_forgotten_enclave_is_no_condition_and_the_epoch_is() -> None:
+    tee = running()
+    lost = dataclasses.replace(tee.identity, signer=b"a" * 32)
+    known_enclaves.remember(KnownEnclave(VOLUME, "signer", lost, authenticated=True, epoch=4))
+    with pytest.raises(IdentityError, match="signer is") as refusal:
+        trusting(tee)
+    assert f"`strongroom forget {VOLUME}`" in refusal.value.hint
+    known_enclaves.forget_enclave(VOLUME)
+    trust = trusting(tee)
+    terms = trust._terms(None, None)
+    assert (terms.authenticated, terms.minimum_epoch) == (True, 4)
+    # Opened by a key that needs no enclave: the one that ran is known from now on.
+    trust.remember(VOLUME, None, authenticated=True, epoch=4)
+    found = known_enclaves.find(VOLUME)
+    assert found is not None
+    assert (found.identity, found.sealed_elsewhere, found.forgotten) == (tee.identity, True, False)
+    trusting(tee)
 
 
 class NobodyIsAsked:
@@ -133,12 +152,12 @@ def test_a_host_that_names_another_volume_at_the_second_attempt_gets_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     other = VOLUME.replace("a", "b")
-    trust = VolumeTrust(VOLUME, Unlocking(), Silent())
+    trust = VolumeTrust(VOLUME, Unlocking(), Silent(), image=None)
     waiting = control_calls.Waiting(
         recipient(running()), other, "process", "absent", None, acceptable=()
     )
     with pytest.raises(ReportError, match="which volume"):
-        unlocking._trust_in(waiting, Unlocking(), Silent(), before=trust)
+        unlocking._trust_in(waiting, Unlocking(), Silent(), image=None, before=trust)
     monkeypatch.setattr(control, "ask", lambda *_: waiting)
     with pytest.raises(AssertionError, match="Passphrase for name"):
         unlocking.set_key("name", NobodyIsAsked(), Unlocking(), Silent())
