@@ -129,13 +129,11 @@ def judge(
         ``verified``, ``changed`` or ``tampered``, and what was changed, in words.
     """
     found = differences(loaded.header, token, material)
-    if found.tampered:
-        return "tampered", found.tampered + found.foreign_changes
-    if found.foreign_changes:
-        return "changed", found.foreign_changes
-    if not loaded.canonical:
-        return "tampered", (_STRAY,)
-    return "verified", ()
+    foreign = found.foreign_changes + loaded.rewritten
+    if found.tampered or not loaded.canonical:
+        stray = () if loaded.canonical else (_STRAY,)
+        return "tampered", found.tampered + stray + foreign
+    return ("changed", foreign) if foreign else ("verified", ())
 
 
 def tampered(findings: tuple[str, ...]) -> HeaderTamperedError:

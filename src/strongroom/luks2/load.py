@@ -6,9 +6,10 @@
 3. That copy must be understood. If it is not, its error is raised: an older copy is no substitute
    for a newer one that somebody wrote whole and that we do not understand.
 4. The other copy is *broken* when it does not count, is older, or differs; it can be rewritten
-   from the first (:func:`strongroom.luks2.repair_steps`). Of a volume with a ``strongroom`` token
-   it is broken too when any byte of it is not the one that would be written, padding and salt
-   included.
+   from the first (:func:`strongroom.luks2.repair_steps`).
+5. The copies of a volume with a ``strongroom`` token are known to the last byte. Of two with the
+   same contents one that is as it would be written decides, and the other is broken when any byte
+   of it is another one, padding and salt included. cryptsetup leaves such a copy when it repairs.
 
 Spec: LUKS2 on-disk format 1.1, 2.3.
 """
@@ -60,9 +61,11 @@ class LoadedHeader:
         used: The copy it was read from.
         broken: The copies that should be rewritten before anything else is written.
         notices: What the operator should know, in sentences.
-        canonical: The used copy is byte for byte what would be written for its contents, with the
-            salt of :func:`strongroom.luks2.copy_salt`, so nothing can be hidden in it. Only asked
-            of volumes with a ``strongroom`` token; others have random salts, and ``False`` here.
+        canonical: The used copy is byte for byte what would be written for its contents, but for
+            what ``rewritten`` names, so nothing can be hidden in it. Only asked of volumes with a
+            ``strongroom`` token; ``False`` for all others.
+        rewritten: What other programs write in their own way and without a meaning, in words: a
+            salt that is not :func:`strongroom.luks2.copy_salt`, and another form of the metadata.
     """
 
     header: Header
@@ -70,6 +73,7 @@ class LoadedHeader:
     broken: tuple[HeaderCopy, ...]
     notices: tuple[str, ...]
     canonical: bool
+    rewritten: tuple[str, ...] = ()
 
 
 def load_header(
@@ -103,14 +107,19 @@ def load_header(
     primary = _try_read(private_copy, 0, HeaderCopy.PRIMARY)
     secondary = _find_secondary(private_copy, primary)
     used, other, notices = _choose(private_copy, primary, secondary)
-    binary = _with_salts(used, other)
-    header = parse_json_area(binary, used.json_area, detached=detached)
+    header = parse_json_area(_with_salts(used, other), used.json_area, detached=detached)
     _check_size(header, image_size_bytes, detached=detached)
-    if not notices:
+    if not _is_authenticated(header):
+        broken = (used.copy.other,) if notices else ()
+        return LoadedHeader(header, used.copy, broken, notices, canonical=False)
+    if other is not None and not notices:
+        used, other = _by_form(header, private_copy, used, other)
+        header = replace(header, binary=_with_salts(used, other))
         notices = _stray_bytes(header, private_copy, used.copy.other)
     broken = (used.copy.other,) if notices else ()
-    canonical = _is_canonical(header, private_copy, used.copy)
-    return LoadedHeader(header, used.copy, broken, notices, canonical)
+    canonical = _as_written(header, private_copy, used.copy)
+    rewritten = _rewritten(header, used.copy)
+    return LoadedHeader(header, used.copy, broken, notices, canonical, rewritten)
 
 
 def _try_read(private_copy: bytes, offset: int, copy: HeaderCopy) -> RawCopy | StrongroomError:
@@ -236,20 +245,39 @@ def _with_salts(used: RawCopy, other: RawCopy | None) -> BinaryHeader:
     return replace(used.binary, salt=foreign, secondary_salt=own)
 
 
+def _is_authenticated(header: Header) -> bool:
+    return any(token.kind == STRONGROOM_TOKEN for token in header.tokens.values())
+
+
+def _by_form(
+    header: Header, private_copy: bytes, used: RawCopy, other: RawCopy
+) -> tuple[RawCopy, RawCopy]:
+    """Return two copies with the same contents, first one that has them in the right bytes."""
+    for first, second in ((used, other), (other, used)):
+        written = replace(header, binary=_with_salts(first, second))
+        if not _rewritten(written, first.copy) and _as_written(written, private_copy, first.copy):
+            return first, second
+    return used, other
+
+
 def _stray_bytes(header: Header, private_copy: bytes, copy: HeaderCopy) -> tuple[str, ...]:
     """Return what to say about the other copy when it has the right contents in other bytes."""
-    if all(token.kind != STRONGROOM_TOKEN for token in header.tokens.values()):
-        return ()
     if _as_written(header, private_copy, copy):
         return ()
-    return (f"the {copy.title} header has stray bytes; the {copy.other.title} one is used",)
+    return (
+        f"another program rewrote the {copy.title} header, or it has stray bytes; "
+        f"the {copy.other.title} one is used",
+    )
 
 
-def _is_canonical(header: Header, private_copy: bytes, copy: HeaderCopy) -> bool:
+def _rewritten(header: Header, copy: HeaderCopy) -> tuple[str, ...]:
+    words: list[str] = []
     if header.binary.salt_of(copy) != copy_salt(header.binary.uuid, copy):
-        return False
+        words.append(f"the salt of the {copy.title} header was changed")
     text = header.metadata.json_text
-    return text == dump_json(parse_json(text)) and _as_written(header, private_copy, copy)
+    if text != dump_json(parse_json(text)):
+        words.append("the metadata was written in another form")
+    return tuple(words)
 
 
 def _as_written(header: Header, private_copy: bytes, copy: HeaderCopy) -> bool:

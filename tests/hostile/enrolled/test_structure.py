@@ -103,7 +103,7 @@ BINARY: dict[str, tuple[int, bytes, str]] = {
     "bytes behind the label": (60, b"hidden", TAMPERED),
     "checksum of another kind": (72, b"sha512", TAMPERED),
     "bytes behind the checksum's name": (90, b"hidden", TAMPERED),
-    "salt": (104, bytes(64), TAMPERED),
+    "salt": (104, bytes(64), CHANGED),
     "bytes behind the UUID": (205, b"x", TAMPERED),
     "subsystem": (208, b"x", CHANGED),
     "bytes in the zeros": (264, b"hidden", TAMPERED),
@@ -129,5 +129,6 @@ def test_another_form_of_the_same_metadata(name: str, setting: Setting, table: T
         "a member twice": text.replace(b'"iv_tweak":"0"', b'"iv_tweak":"8","iv_tweak":"0"'),
     }
     image = rewritten(setting.volume.image, forms[name])
-    outcome = FORM if name == "a member twice" else TAMPERED
+    # An older json-c escapes slashes: another form is what a stock tool may write.
+    outcome = FORM if name == "a member twice" else CHANGED
     assert refused(setting, image, table, name) == (outcome, outcome)

@@ -157,7 +157,7 @@ def verdict(image: bytes, areas: Areas | None = None) -> str:
         return "tampered"
     if not loaded.canonical:
         return "not canonical"
-    return "foreign change" if found.foreign_changes else "unnoticed"
+    return "foreign change" if found.foreign_changes or loaded.rewritten else "unnoticed"
 
 
 def report(title: str, verdicts: Counter[str]) -> None:

@@ -18,6 +18,7 @@ from strongroom.luks2 import (
     authenticated_bytes,
     differences,
     load_header,
+    repair_steps,
     segment_digest_salt,
     strongroom_token,
     with_authentication,
@@ -25,10 +26,11 @@ from strongroom.luks2 import (
     without_token,
 )
 from strongroom.luks2.binary import BinaryHeader, HeaderCopy, build_copy
+from strongroom.luks2.commit import WriteAt
 from strongroom.units import ByteCount
 from tests.conftest import require_tools
 
-from .enrolled import HDR, Areas, codes, enrolled, material, token_body, verdict, written
+from .enrolled import HDR, Areas, codes, enrolled, load, material, token_body, verdict, written
 
 pytestmark = pytest.mark.hostile
 
@@ -87,10 +89,38 @@ def test_tampering(name: str) -> None:
     assert verdict(forged(TAMPERING[name])) in {"tampered", "refused", "wrong code", "no token"}
 
 
-def test_white_space_is_not_canonical() -> None:
+@pytest.mark.parametrize("form", [b'"tokens": ', b'"tok\\u0065ns":'])
+def test_another_form_of_the_metadata_is_a_foreign_change(form: bytes) -> None:
     header = enrolled()
-    text = header.metadata.json_text.replace(b'"tokens":', b'"tokens": ')
-    assert verdict(image_of(header.binary, text)) == "not canonical"
+    image = image_of(header.binary, header.metadata.json_text.replace(b'"tokens":', form))
+    assert load(image).rewritten == ("the metadata was written in another form",)
+    assert verdict(image) == "foreign change"
+
+
+def test_salts_of_another_program_are_a_foreign_change() -> None:
+    header = enrolled()
+    binary = replace(header.binary, salt=bytes(64), secondary_salt=b"1" * 64)
+    image = image_of(binary, header.metadata.json_text)
+    assert load(image).rewritten == ("the salt of the primary header was changed",)
+    assert load(image).broken == ()
+    assert verdict(image) == "foreign change"
+
+
+@pytest.mark.parametrize("copy", list(HeaderCopy), ids=lambda copy: copy.title)
+def test_of_two_copies_the_one_with_the_right_bytes_decides(copy: HeaderCopy) -> None:
+    """As cryptsetup leaves it that repaired one from the other: the salt is its own."""
+    header = enrolled()
+    salts = {HeaderCopy.PRIMARY: "salt", HeaderCopy.SECONDARY: "secondary_salt"}
+    binary = replace(header.binary, **{salts[copy]: bytes(64)})
+    loaded = load(image_of(binary, header.metadata.json_text))
+    assert (loaded.used, loaded.broken) == (copy.other, (copy,))
+    assert (loaded.canonical, loaded.rewritten) == (True, ())
+    assert f"rewrote the {copy.title} header" in loaded.notices[0]
+    written = bytearray(image_of(binary, header.metadata.json_text))
+    for step in repair_steps(loaded):
+        if isinstance(step, WriteAt):
+            written[step.offset : step.offset + len(step.data)] = step.data
+    assert bytes(written) == image_of(header.binary, header.metadata.json_text)
 
 
 @pytest.mark.parametrize(
