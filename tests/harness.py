@@ -118,7 +118,8 @@ class Operator:
     def open(self, image: Path, name: str, *options: str | Path) -> dict[str, Any]:
         """Open a volume; without a device unless told otherwise."""
         attach = () if "--attach" in options else ("--attach", "none")
-        key = () if "--passphrase-file" in options else ("--passphrase-file", self.passphrase_file)
+        given = {"--passphrase-file", "--key-file"}.intersection(options)
+        key = () if given else ("--passphrase-file", self.passphrase_file)
         return self.facts("open", image, name, *attach, *key, *options)
 
     def close(self, name: str, *options: str, check: bool = True) -> None:

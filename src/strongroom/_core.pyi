@@ -11,6 +11,7 @@ from typing import Final, Literal, Self, final
 
 __all__ = [
     "MAX_PASSPHRASE_BYTES",
+    "MAX_TYPED_BYTES",
     "FuseServer",
     "HpkeReceiver",
     "Measure",
@@ -37,6 +38,8 @@ __all__ = [
     "keyslot_open",
     "keyslot_seal",
     "pbkdf2",
+    "read_key_file",
+    "read_passphrase_file",
     "read_secret_exactly",
     "read_secret_file",
     "read_secret_line",
@@ -60,6 +63,9 @@ __all__ = [
 
 MAX_PASSPHRASE_BYTES: Final[int]
 """Longest passphrase or key file that is read, in bytes."""
+
+MAX_TYPED_BYTES: Final[int]
+"""Longest line that a terminal of Linux is known to pass on whole, in bytes."""
 
 @final
 class Secret:
@@ -114,6 +120,26 @@ class Secret:
         Spec: RFC 4648, 4.
         """
 
+    def typing_obstacles(self) -> list[str]:
+        """Return why the bytes cannot be typed at a terminal, in words; empty if they can.
+
+        Such as ``several lines`` or ``control characters``; never anything of the bytes.
+        """
+
+    def recovery_key_form(self) -> Secret | None:
+        """Return the recovery key that was meant, if the bytes are one in another form.
+
+        In capitals, with blanks or line ends, with other dashes or none. ``None`` for all else,
+        and for a recovery key whose bytes are right already.
+        """
+
+    def recovery_key_fault(self) -> str | None:
+        """Return what keeps bytes that look like a recovery key from being one.
+
+        Such as ``group 3 has 7 letters, not 8``: counts, and no letter of the secret. ``None`` if
+        they do not look like one, or are one.
+        """
+
     def seal_to(self, public_key: bytes, *, info: bytes, aad: bytes) -> tuple[bytes, bytes]:
         """Encrypt the bytes to an HPKE public key.
 
@@ -144,6 +170,17 @@ def read_secret_file(fd: int) -> Secret:
     Raises:
         PassphraseInputError: Reading failed, or more than :data:`MAX_PASSPHRASE_BYTES` came.
         EmptyPassphraseError: Nothing is left after dropping the newline.
+    """
+
+def read_passphrase_file(fd: int) -> tuple[Secret, bool]:
+    """The same as :func:`read_secret_file`, and whether a trailing newline was dropped."""
+
+def read_key_file(fd: int) -> Secret:
+    """Read a file or pipe until its end; a newline is a byte like any other.
+
+    Raises:
+        PassphraseInputError: Reading failed, or more than :data:`MAX_PASSPHRASE_BYTES` came.
+        EmptyPassphraseError: There is nothing in it.
     """
 
 def read_secret_line(fd: int) -> Secret:

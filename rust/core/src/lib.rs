@@ -21,10 +21,12 @@ mod secret;
 mod selftest;
 pub mod signature;
 pub mod tpm;
+mod typing;
 
 pub use error::{Error, Result};
 pub use secret::Secret;
 pub use selftest::selftest;
+pub use typing::MAX_TYPED_BYTES;
 
 /// Longest passphrase or key file that is read, in bytes.
 pub const MAX_PASSPHRASE_BYTES: usize = 64 * 1024;

@@ -13,27 +13,29 @@ impl Secret {
     /// Reads until the end of a file or pipe; one trailing newline is dropped.
     ///
     /// # Errors
+    /// As [`Secret::read_passphrase_file`].
+    pub fn read_file(fd: BorrowedFd<'_>) -> Result<Self> {
+        Self::read_passphrase_file(fd).map(|(secret, _)| secret)
+    }
+
+    /// Reads until the end of a file or pipe, and tells whether a trailing newline was dropped.
+    ///
+    /// # Errors
     /// [`Error::PassphraseInput`] if reading fails, [`Error::PassphraseTooLong`] beyond
     /// [`MAX_PASSPHRASE_BYTES`] (the newline not counted), [`Error::EmptyPassphrase`] if nothing is
     /// left.
-    pub fn read_file(fd: BorrowedFd<'_>) -> Result<Self> {
-        // One more byte than is allowed, and the newline.
-        let mut buffer = Self::zeroed(MAX_PASSPHRASE_BYTES + 2)?;
-        let mut length = 0;
-        loop {
-            let room = &mut buffer.bytes_mut()[length..];
-            if room.is_empty() {
-                return Err(Error::PassphraseTooLong);
-            }
-            let count = read_some(fd, room)?;
-            if count == 0 {
-                break;
-            }
-            length += count;
-        }
-        if buffer.bytes()[..length].last() == Some(&b'\n') {
-            length -= 1;
-        }
+    pub fn read_passphrase_file(fd: BorrowedFd<'_>) -> Result<(Self, bool)> {
+        let (buffer, length) = read_to_the_end(fd)?;
+        let newline = buffer.bytes()[..length].last() == Some(&b'\n');
+        Ok((exact_copy(&buffer, length - usize::from(newline))?, newline))
+    }
+
+    /// Reads until the end of a file or pipe; a newline is a byte like any other.
+    ///
+    /// # Errors
+    /// As [`Secret::read_passphrase_file`], with every byte counted.
+    pub fn read_key_file(fd: BorrowedFd<'_>) -> Result<Self> {
+        let (buffer, length) = read_to_the_end(fd)?;
         exact_copy(&buffer, length)
     }
 
@@ -109,6 +111,24 @@ impl Secret {
     }
 }
 
+/// Returns a buffer and how much of it was read: at most one byte more than is allowed, and a
+/// newline.
+fn read_to_the_end(fd: BorrowedFd<'_>) -> Result<(Secret, usize)> {
+    let mut buffer = Secret::zeroed(MAX_PASSPHRASE_BYTES + 2)?;
+    let mut length = 0;
+    loop {
+        let room = &mut buffer.bytes_mut()[length..];
+        if room.is_empty() {
+            return Err(Error::PassphraseTooLong);
+        }
+        let count = read_some(fd, room)?;
+        if count == 0 {
+            return Ok((buffer, length));
+        }
+        length += count;
+    }
+}
+
 fn read_some(fd: BorrowedFd<'_>, room: &mut [u8]) -> Result<usize> {
     loop {
         match read(fd, &mut *room) {
@@ -174,6 +194,32 @@ mod tests {
         assert_eq!(file(b"pass\n\n").unwrap(), b"pass\n");
         assert_eq!(file(b"a\nb").unwrap(), b"a\nb");
         assert_eq!(file(b"\0\xff").unwrap(), b"\0\xff");
+    }
+
+    #[test]
+    fn a_dropped_newline_is_told() {
+        let told = |bytes| {
+            let (secret, dropped) = Secret::read_passphrase_file(pipe_with(bytes).as_fd()).unwrap();
+            (secret.bytes().to_vec(), dropped)
+        };
+        assert_eq!(told(b"pass"), (b"pass".to_vec(), false));
+        assert_eq!(told(b"pass\n"), (b"pass".to_vec(), true));
+        assert_eq!(told(b"\n\n"), (b"\n".to_vec(), true));
+    }
+
+    #[test]
+    fn a_key_file_keeps_every_byte() {
+        let key = |bytes: &[u8]| {
+            Secret::read_key_file(pipe_with(bytes).as_fd()).map(|secret| secret.bytes().to_vec())
+        };
+        for bytes in [&b"key"[..], b"key\n", b"\n", b"\n\n", b"\0\xff\n"] {
+            assert_eq!(key(bytes).unwrap(), bytes);
+        }
+        assert!(matches!(key(b""), Err(Error::EmptyPassphrase)));
+        let longest = vec![b'\n'; MAX_PASSPHRASE_BYTES];
+        assert_eq!(key(&longest).unwrap(), longest);
+        let longer = vec![b'\n'; MAX_PASSPHRASE_BYTES + 1];
+        assert!(matches!(key(&longer), Err(Error::PassphraseTooLong)));
     }
 
     #[test]

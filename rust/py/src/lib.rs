@@ -47,8 +47,8 @@ mod core_module {
     use super::sealing::{seal_parameters, seal_secret, unseal_parameters, unseal_secret};
     #[pymodule_export]
     use super::secret::{
-        Secret, read_secret_exactly, read_secret_file, read_secret_line, stir_random,
-        write_random_secret,
+        Secret, read_key_file, read_passphrase_file, read_secret_exactly, read_secret_file,
+        read_secret_line, stir_random, write_random_secret,
     };
     #[pymodule_export]
     use super::tpm::{TpmResponse, tpm_check_command, tpm_check_decrypted, tpm_check_response};
@@ -61,6 +61,7 @@ mod core_module {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("MAX_TYPED_BYTES", strongroom_core::MAX_TYPED_BYTES)?;
         module.add(
             "MAX_PASSPHRASE_BYTES",
             strongroom_core::MAX_PASSPHRASE_BYTES,

@@ -88,6 +88,19 @@ impl Secret {
         self.share()?.base64().map(Self::new).map_err(from_core)
     }
 
+    fn typing_obstacles(&self) -> PyResult<Vec<&'static str>> {
+        self.share()?.typing_obstacles().map_err(from_core)
+    }
+
+    fn recovery_key_form(&self) -> PyResult<Option<Self>> {
+        let form = self.share()?.recovery_key_form().map_err(from_core)?;
+        Ok(form.map(Self::new))
+    }
+
+    fn recovery_key_fault(&self) -> PyResult<Option<String>> {
+        self.share()?.recovery_key_fault().map_err(from_core)
+    }
+
     #[pyo3(signature = (public_key, *, info, aad))]
     fn seal_to<'py>(
         &self,
@@ -120,6 +133,21 @@ pub(crate) fn stir_random(source: &Secret) -> PyResult<()> {
 #[pyfunction]
 pub(crate) fn read_secret_file(py: Python<'_>, fd: i32) -> PyResult<Secret> {
     read_from(py, fd, CoreSecret::read_file)
+}
+
+/// Reads a passphrase until the end, and tells whether a trailing newline was dropped.
+#[pyfunction]
+pub(crate) fn read_passphrase_file(py: Python<'_>, fd: i32) -> PyResult<(Secret, bool)> {
+    let owned = own_fd(fd)?;
+    py.detach(|| CoreSecret::read_passphrase_file(owned.as_fd()))
+        .map(|(secret, dropped)| (Secret::new(secret), dropped))
+        .map_err(from_core)
+}
+
+/// Reads every byte of a file or pipe.
+#[pyfunction]
+pub(crate) fn read_key_file(py: Python<'_>, fd: i32) -> PyResult<Secret> {
+    read_from(py, fd, CoreSecret::read_key_file)
 }
 
 /// Reads one line, as typed at a terminal.

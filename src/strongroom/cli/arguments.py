@@ -186,19 +186,35 @@ header_option = click.option(
     callback=_keep_header,
     help="The detached header, when it is not in IMAGE.",
 )
-passphrase_option = click.option(
-    "--passphrase-file",
-    metavar="FILE",
-    type=click.Path(path_type=str),
-    help="Read the passphrase from FILE; - is standard input. One trailing newline is dropped. "
-    "Without it the terminal asks.",
-)
-new_passphrase_option = click.option(
-    "--new-passphrase-file",
-    metavar="FILE",
-    type=click.Path(path_type=str),
-    help="Read the new passphrase from FILE; - is standard input. Without it the terminal asks.",
-)
+
+
+def passphrase_option(function: Function) -> Function:
+    """Add the options that say where the passphrase comes from."""
+    return _file_options(function, "", "the passphrase")
+
+
+def new_passphrase_option(function: Function) -> Function:
+    """Add the options that say where a new passphrase comes from, beside the existing one."""
+    return _file_options(function, "new-", "the new passphrase")
+
+
+def _file_options(function: Function, prefix: str, what: str) -> Function:
+    text = click.option(
+        f"--{prefix}passphrase-file",
+        metavar="FILE",
+        type=click.Path(path_type=str),
+        help=f"Read {what} from FILE; - is standard input. One trailing newline is dropped. "
+        "Without it the terminal asks.",
+    )
+    exact = click.option(
+        f"--{prefix}key-file",
+        metavar="FILE",
+        type=click.Path(path_type=str),
+        help=f"Every byte of FILE is {what}, as with 'cryptsetup --key-file'; - is standard input.",
+    )
+    return text(exact(function))
+
+
 recovery_file_option = click.option(
     "--recovery-key-file",
     metavar="FILE",
@@ -318,6 +334,20 @@ def kdf_options(function: Function) -> Function:
     ):
         function = option(function)
     return function
+
+
+class PassphraseOptions(TypedDict):
+    """The values of :func:`passphrase_option`."""
+
+    passphrase_file: str | None
+    key_file: str | None
+
+
+class NewPassphraseOptions(TypedDict):
+    """The values of :func:`new_passphrase_option`."""
+
+    new_passphrase_file: str | None
+    new_key_file: str | None
 
 
 class AttachOptions(TypedDict):

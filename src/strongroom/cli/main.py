@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None, *, volumes: Volumes | None = No
     except KeyboardInterrupt:
         failed = CancelledError("interrupted")
     except StrongroomError as error:
-        failed = error
+        failed = session.advised(error)
     failed.hint = session.with_image(failed.hint)
     return failure.report(failed, json=_wants_json(session, words))
 

@@ -4,14 +4,16 @@
 Not from arguments and not from the environment, where other processes can see them.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import select
 import sys
-from collections.abc import Callable, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from strongroom._core import Secret, read_secret_file
+from strongroom._core import Secret, read_key_file, read_passphrase_file
+from strongroom.cli.output import printable
 from strongroom.cli.terminal import ask_secret, open_terminal
 from strongroom.errors import (
     NoPermissionError,
@@ -19,13 +21,40 @@ from strongroom.errors import (
     PassphraseInputError,
     UsageError,
 )
-from strongroom.host.contracts import PassphraseSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from strongroom.cli.arguments import NewPassphraseOptions, PassphraseOptions
+    from strongroom.cli.progress import CommandReporter
+    from strongroom.cli.session import Session
 
 STANDARD_INPUT: Final = "-"
 
-
 TYPING_ATTEMPTS: Final = 3
 """How often a person may type a passphrase that is wrong."""
+
+
+_ANOTHER_WAY: Final = "a recovery key opens the volume too"
+
+
+class PassphraseInput(Protocol):
+    """A :class:`strongroom.host.contracts.PassphraseSource` that can say what may be wrong."""
+
+    @property
+    def attempts(self) -> int:
+        """How often it is worth asking."""
+
+    @property
+    def newline_dropped(self) -> bool:
+        """Whether the last passphrase came from a file that has a newline after it."""
+
+    @property
+    def advice(self) -> str:
+        """What to look at when the last passphrase opens nothing."""
+
+    def read(self, prompt: str, *, confirm: bool) -> Secret:
+        """Return one passphrase; ``confirm`` for a new one."""
 
 
 class FilePassphrase:
@@ -33,11 +62,18 @@ class FilePassphrase:
 
     attempts: Final = 1
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, notice: Callable[[str], None]) -> None:
+        """``notice`` says what the operator should know of a new passphrase."""
         self._name = name
+        self._notice = notice
+        self._obstacles: list[str] = []
+        self._fault: str | None = None
+        self._dropped = False
 
     def read(self, prompt: str, *, confirm: bool) -> Secret:
-        """Read to the end; one trailing newline is dropped. Nothing is asked or confirmed.
+        """Read to the end; one trailing newline is dropped. Nothing is asked.
+
+        With ``confirm`` a notice says so if the passphrase cannot be typed.
 
         Raises:
             NotFoundError: There is no such file.
@@ -46,38 +82,156 @@ class FilePassphrase:
                 the file cannot be read.
             EmptyPassphraseError: There is nothing in it.
         """
-        del prompt, confirm
+        del prompt
         with opened_input(self._name) as file:
-            return read_secret_file(file)
+            secret, self._dropped = read_passphrase_file(file)
+        self._obstacles = secret.typing_obstacles()
+        self._fault = secret.recovery_key_fault()
+        if confirm and self._obstacles:
+            has = " and ".join(self._obstacles)
+            self._notice(f"the passphrase has {has}: it cannot be typed at a terminal")
+        return secret
+
+    @property
+    def newline_dropped(self) -> bool:
+        """Whether the passphrase came from a file that has a newline after it; not from a pipe."""
+        return self._dropped and self._name != STANDARD_INPUT
+
+    @property
+    def advice(self) -> str:
+        """What to look at when the passphrase opens nothing."""
+        if self._fault is not None:
+            return f"not a recovery key: {self._fault}"
+        doubts = [f"check what is in {_place(self._name)}"]
+        if self._obstacles:
+            doubts = [f"it has {' and '.join(self._obstacles)}, which a typed passphrase has not"]
+        if self._dropped:
+            doubts.append("a trailing newline was dropped, which --key-file keeps")
+        return "; ".join([*doubts, _ANOTHER_WAY])
+
+
+class KeyFile:
+    """A passphrase that is every byte of a file, or of standard input when the name is ``-``."""
+
+    attempts: Final = 1
+    newline_dropped: Final = False
+
+    def __init__(self, name: str, *, option: str) -> None:
+        self._name = name
+        self._option = option
+
+    def read(self, prompt: str, *, confirm: bool) -> Secret:
+        """Read to the end. Nothing is asked, confirmed or dropped.
+
+        Raises:
+            StrongroomError: As :meth:`FilePassphrase.read`.
+        """
+        del prompt, confirm
+        with opened_input(self._name, called="key", option=self._option) as file:
+            return read_key_file(file)
+
+    @property
+    def advice(self) -> str:
+        """What to look at when the key opens nothing."""
+        return (
+            f"check what is in {_place(self._name)}; every byte of it counts, and "
+            f"--passphrase-file drops a trailing newline; {_ANOTHER_WAY}"
+        )
 
 
 class TerminalPassphrase:
     """A passphrase that a person types."""
 
     attempts: Final = TYPING_ATTEMPTS
+    newline_dropped: Final = False
 
-    def __init__(self, pause: Callable[[], None]) -> None:
-        """``pause`` takes progress bars off the terminal."""
+    def __init__(self, pause: Callable[[], None], *, option: str = "--passphrase-file") -> None:
+        """``pause`` takes progress bars off the terminal; ``option`` names a file instead."""
         self._pause = pause
+        self._option = option
+        self._fault: str | None = None
 
     def read(self, prompt: str, *, confirm: bool) -> Secret:
         """Ask without echo, twice with ``confirm``.
 
         Raises:
-            PassphraseInputError: There is no terminal, it was closed, or the two differ.
+            PassphraseInputError: There is no terminal, it was closed, the two differ, or a line is
+                longer than a terminal passes on.
             EmptyPassphraseError: The line is empty.
         """
         self._pause()
-        with open_terminal() as terminal:
-            first = ask_secret(terminal, prompt.rstrip(": "))
+        with open_terminal(option=self._option) as terminal:
+            first = ask_secret(terminal, prompt.rstrip(": "), option=self._option)
+            self._fault = first.recovery_key_fault()
             if confirm:
-                _compare(first, ask_secret(terminal, "The same again"))
+                _compare(first, ask_secret(terminal, "The same again", option=self._option))
             return first
 
+    @property
+    def advice(self) -> str:
+        """What to look at when the passphrase opens nothing."""
+        if self._fault is not None:
+            return f"not a recovery key: {self._fault}"
+        return f"check the keyboard layout; {_ANOTHER_WAY}"
 
-def passphrase_source(file: str | None, pause: Callable[[], None]) -> PassphraseSource:
-    """Return the source that the options name: a file, or else the terminal."""
-    return TerminalPassphrase(pause) if file is None else FilePassphrase(file)
+
+def passphrase_source(
+    session: Session, options: PassphraseOptions, report: CommandReporter
+) -> PassphraseInput:
+    """Return the source that the options name: a file, or else the terminal.
+
+    The session remembers it, for what it can say when the passphrase is wrong.
+
+    Raises:
+        UsageError: The options name two.
+    """
+    source = _source(
+        options["passphrase_file"],
+        options["key_file"],
+        report,
+        called=("--passphrase-file", "--key-file"),
+    )
+    session.passphrase = source
+    return source
+
+
+def new_passphrase_source(
+    options: NewPassphraseOptions, report: CommandReporter
+) -> PassphraseInput:
+    """Return the source of a new passphrase, beside the existing one.
+
+    Raises:
+        UsageError: As :func:`passphrase_source`.
+    """
+    return _source(
+        options["new_passphrase_file"],
+        options["new_key_file"],
+        report,
+        called=("--new-passphrase-file", "--new-key-file"),
+    )
+
+
+def note_dropped_newline(
+    source: PassphraseInput, factors: tuple[str, ...], report: CommandReporter
+) -> None:
+    """Say so if stock cryptsetup would take a newline as a part of a new passphrase in a file."""
+    if source.newline_dropped and factors == ("passphrase",):
+        report.notice(
+            "the passphrase is without the trailing newline of its file, which 'cryptsetup "
+            "--key-file' does not drop"
+        )
+
+
+def _source(
+    file: str | None, key_file: str | None, report: CommandReporter, *, called: tuple[str, str]
+) -> PassphraseInput:
+    if file is not None and key_file is not None:
+        raise UsageError(f"{' and '.join(called)} exclude each other")
+    if key_file is not None:
+        return KeyFile(key_file, option=called[1])
+    if file is not None:
+        return FilePassphrase(file, report.notice)
+    return TerminalPassphrase(report.pause, option=called[0])
 
 
 def refuse_shared_input(
@@ -94,6 +248,10 @@ def refuse_shared_input(
     """
     if first == second == STANDARD_INPUT:
         raise UsageError(f"only one {called} can come from standard input", hint=remedy)
+
+
+def _place(name: str) -> str:
+    return "standard input" if name == STANDARD_INPUT else printable(name)
 
 
 @contextlib.contextmanager

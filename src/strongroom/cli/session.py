@@ -8,11 +8,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from strongroom.cli.output import emit, json_line
+from strongroom.errors import StrongroomError, WrongPassphraseError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from strongroom.cli.host import Volumes
+    from strongroom.cli.passphrase import PassphraseInput
     from strongroom.cli.progress import CommandReporter
 
 
@@ -36,6 +38,7 @@ class Session:
         printed: Facts are on standard output already.
         image: The image that the command names, if it names one.
         header: Its detached header, if the command names one.
+        passphrase: Where the command's existing passphrase comes from, if it takes one.
     """
 
     def __init__(self, volumes: Volumes | None = None) -> None:
@@ -44,6 +47,7 @@ class Session:
         self.printed = False
         self.image: Path | None = None
         self.header: Path | None = None
+        self.passphrase: PassphraseInput | None = None
         self._volumes = volumes
 
     @property
@@ -68,6 +72,12 @@ class Session:
         """Print the result of a command: ``facts`` with ``--json``, else ``text``."""
         emit(json_line(facts) if self.json else text)
         self.printed = True
+
+    def advised(self, error: StrongroomError) -> StrongroomError:
+        """Return the error, with what may be wrong with the passphrase where it opens nothing."""
+        if type(error) is not WrongPassphraseError or error.hint or self.passphrase is None:
+            return error
+        return WrongPassphraseError(error.message, hint=self.passphrase.advice)
 
     def reporter(self) -> CommandReporter:
         """Return where progress goes: a bar on a terminal, nothing but notices elsewhere."""

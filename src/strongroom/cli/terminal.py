@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Final
 
-from strongroom._core import Secret, read_secret_line
+from strongroom._core import MAX_TYPED_BYTES, Secret, read_secret_line
 from strongroom.cli.output import printable
 from strongroom.errors import PassphraseInputError
 
@@ -33,8 +33,8 @@ _LEAVING: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP
 
 
 @contextlib.contextmanager
-def open_terminal() -> Iterator[int]:
-    """Lend a descriptor of the controlling terminal.
+def open_terminal(*, option: str) -> Iterator[int]:
+    """Lend a descriptor of the controlling terminal; ``option`` names a file instead.
 
     Raises:
         PassphraseInputError: The process has no terminal.
@@ -44,7 +44,7 @@ def open_terminal() -> Iterator[int]:
     except OSError as error:
         raise PassphraseInputError(
             "there is no terminal to ask for a passphrase",
-            hint="give --passphrase-file FILE, or - for standard input",
+            hint=f"give {option} FILE, or - for standard input",
         ) from error
     try:
         yield terminal
@@ -58,14 +58,16 @@ def say(terminal: int, text: str) -> None:
         os.write(terminal, text.encode())
 
 
-def ask_secret(terminal: int, prompt: str) -> Secret:
+def ask_secret(terminal: int, prompt: str, *, option: str) -> Secret:
     """Ask for one line without echo; the line goes from the kernel into secret memory.
 
     The wait is a ``select``, which Python leaves for signals; the line is read when it is complete,
-    as the terminal is in line mode.
+    as the terminal is in line mode. The terminal cuts long lines, so those are refused; ``option``
+    names a file instead.
 
     Raises:
-        PassphraseInputError: The terminal was closed, or Ctrl-D came, or the line is too long.
+        PassphraseInputError: The terminal was closed, or Ctrl-D came, or the line is longer than
+            :data:`strongroom._core.MAX_TYPED_BYTES`.
         EmptyPassphraseError: The line is empty.
         KeyboardInterrupt: Ctrl-C.
     """
@@ -80,10 +82,20 @@ def ask_secret(terminal: int, prompt: str) -> Secret:
             say(terminal, shown)
             while not select.select([terminal], [], [], SIGNAL_SECONDS)[0]:
                 pass
-            return read_secret_line(terminal)
+            return _uncut(read_secret_line(terminal), option)
         finally:
             _restore(terminal, before)
             say(terminal, "\n")
+
+
+def _uncut(line: Secret, option: str) -> Secret:
+    if line.length_bytes <= MAX_TYPED_BYTES:
+        return line
+    line.erase()
+    raise PassphraseInputError(
+        f"a terminal passes on {MAX_TYPED_BYTES} bytes at most and drops the rest",
+        hint=f"put the passphrase into a file: {option} FILE",
+    )
 
 
 def _echo_off(terminal: int, before: list[int | list[bytes | int]]) -> None:

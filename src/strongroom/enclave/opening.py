@@ -8,6 +8,7 @@ from strongroom._core import Secret
 from strongroom.enclave import kdf
 from strongroom.enclave.factors import SHARE_BYTES, Factor, slot_passphrase
 from strongroom.enclave.inspection import Inspected
+from strongroom.enclave.keyslots import is_for_recovery
 from strongroom.enclave.sealed_slots import seal_key_for, unseal_slot
 from strongroom.errors import (
     InternalError,
@@ -54,6 +55,9 @@ class Opener:
     def open(self, *, only: int | None = None, apart_from: int | None = None) -> Opened:
         """Try keyslots in their order of preference until one opens.
 
+        The passphrase is tried as it is. If it is a recovery key in another form, such as in
+        capitals, the key that was meant is tried after that, where no factor is sealed.
+
         Args:
             only: Try this keyslot alone, also when its priority is ``ignore``.
             apart_from: Do not try this one.
@@ -66,22 +70,46 @@ class Opener:
             UnavailableError: A keyslot needs a factor that is not built yet.
         """
         candidates = [number for number in self._in_order(only) if number != apart_from]
-        obstacle: StrongroomError | None = None
-        for position, number in enumerate(candidates):
+        obstacles: list[StrongroomError] = []
+        opened = self._first_that_opens(candidates, self.passphrase, obstacles)
+        if opened is None:
+            opened = self._first_that_the_meant_key_opens(candidates, obstacles)
+        if opened is not None:
+            return opened
+        if obstacles:
+            raise obstacles[0]
+        raise WrongPassphraseError("no keyslot opens with this passphrase")
+
+    def _first_that_opens(
+        self, candidates: list[int], passphrase: Secret, obstacles: list[StrongroomError]
+    ) -> Opened | None:
+        for number in candidates:
             sealed = self.inspected.sealed_slot(number)
             if sealed is not None and self.inspected.obstacle is not None:
-                obstacle = self.inspected.obstacle
+                obstacles.append(self.inspected.obstacle)
                 continue
             stage = f"keyslot {number} {kdf.name_of(self.inspected.kdf_of(number))}"
-            self.progress(stage, position, len(candidates))
-            volume_key = self._try(number, sealed)
+            self.progress(stage, 0, 0)
+            volume_key = self._try(number, sealed, passphrase)
+            self.progress(stage, 1, 1)
             if volume_key is not None:
-                self.progress(stage, len(candidates), len(candidates))
                 return Opened(number, volume_key)
-        raise obstacle or WrongPassphraseError(
-            "no keyslot opens with this passphrase",
-            hint="check the keyboard layout; a recovery key opens the volume too",
-        )
+        return None
+
+    def _first_that_the_meant_key_opens(
+        self, candidates: list[int], obstacles: list[StrongroomError]
+    ) -> Opened | None:
+        """Try what a recovery key in another form stands for, the cheap keyslots first."""
+        meant = self.passphrase.recovery_key_form()
+        if meant is None:
+            return None
+        header = self.inspected.header
+        unsealed = [number for number in candidates if self.inspected.sealed_slot(number) is None]
+        unsealed.sort(key=lambda number: not is_for_recovery(header, number))
+        try:
+            return self._first_that_opens(unsealed, meant, obstacles)
+        finally:
+            meant.erase()
 
     def _in_order(self, only: int | None) -> list[int]:
         header = self.inspected.header
@@ -95,16 +123,16 @@ class Opener:
             raise KeyslotStateError(f"keyslot {only} does not hold the key of this volume")
         return [only]
 
-    def _try(self, number: int, sealed: SealedSlot | None) -> Secret | None:
+    def _try(self, number: int, sealed: SealedSlot | None, passphrase: Secret) -> Secret | None:
         if sealed is None:
-            return self._open_area(number, self.passphrase)
-        combined = self._combined(number, sealed)
+            return self._open_area(number, passphrase)
+        combined = self._combined(number, sealed, passphrase)
         try:
             return self._open_area(number, combined)
         finally:
             combined.erase()
 
-    def _combined(self, number: int, sealed: SealedSlot) -> Secret:
+    def _combined(self, number: int, sealed: SealedSlot, passphrase: Secret) -> Secret:
         if "tpm" in sealed.factors:
             raise UnavailableError(
                 f"keyslot {number} needs the TPM", hint="use a later version of Strongroom"
@@ -121,7 +149,7 @@ class Opener:
         try:
             if "passphrase" in sealed.factors:
                 length = ByteCount(SHARE_BYTES)
-                shares["passphrase"] = kdf.derive(unsealed.kdf, self.passphrase, length)
+                shares["passphrase"] = kdf.derive(unsealed.kdf, passphrase, length)
             return slot_passphrase(shares, place)
         finally:
             unsealed.erase()

@@ -42,7 +42,7 @@ def test_format_hands_every_option_to_the_host(
     assert "data:      48 MiB at 16 MiB\n" in outcome.out
     assert "factors:   passphrase\nsealed to: no enclave\n" in outcome.out
     assert "recovery:  none\n" in outcome.out
-    assert not outcome.err
+    assert "without the trailing newline of its file" in outcome.err
 
 
 def test_format_defaults_are_the_contract(

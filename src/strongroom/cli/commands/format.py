@@ -11,6 +11,7 @@ import click
 from strongroom.cli.arguments import (
     ImageOptions,
     KdfOptions,
+    PassphraseOptions,
     Size,
     header_option,
     image_argument,
@@ -24,7 +25,7 @@ from strongroom.cli.arguments import (
 from strongroom.cli.commands._keys import kdf_choice, kdf_words, parse_factors, slot_words
 from strongroom.cli.commands.reseal import enrolment_words
 from strongroom.cli.output import pairs
-from strongroom.cli.passphrase import passphrase_source
+from strongroom.cli.passphrase import note_dropped_newline, passphrase_source
 from strongroom.cli.progress import CommandReporter
 from strongroom.cli.recovery import recovery_destination
 from strongroom.cli.session import Session
@@ -54,7 +55,7 @@ MAX_LABEL_BYTES: Final = 47
 """LUKS2 has 48 bytes for it, the last of which is zero."""
 
 
-class FormatOptions(ImageOptions, KdfOptions):
+class FormatOptions(ImageOptions, KdfOptions, PassphraseOptions):
     """What the command line gives to ``format``."""
 
     size: ByteCount | None
@@ -66,7 +67,6 @@ class FormatOptions(ImageOptions, KdfOptions):
     label: str
     sparse: bool
     force: bool
-    passphrase_file: str | None
     recovery_key_file: Path | None
     no_recovery: bool
 
@@ -148,7 +148,7 @@ def format_command(session: Session, **options: Unpack[FormatOptions]) -> None:
     _check_combinations(options)
     kdf = kdf_choice(options)
     with session.reporter() as report:
-        source = passphrase_source(options["passphrase_file"], report.pause)
+        source = passphrase_source(session, options, report)
         with _recovery(options, report) as recovery_fd:
             request = FormatRequest(
                 image=ImageReference(options["image"], options["header"]),
@@ -165,6 +165,7 @@ def format_command(session: Session, **options: Unpack[FormatOptions]) -> None:
                 recovery_fd=recovery_fd,
             )
             result = session.volumes.format_volume(request, source, report)
+        note_dropped_newline(source, result.factors, report)
     session.show(result, _words(result))
 
 

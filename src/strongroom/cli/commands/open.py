@@ -6,6 +6,7 @@ from typing import Unpack
 from strongroom.cli.arguments import (
     AttachOptions,
     ImageOptions,
+    PassphraseOptions,
     UnlockingOptions,
     attach_options,
     boundary_option,
@@ -26,12 +27,11 @@ from strongroom.errors import AlreadyOpenError
 from strongroom.host.contracts import ImageReference, OpenRequest, OpenResult, Transport
 
 
-class OpenOptions(ImageOptions, AttachOptions, UnlockingOptions):
+class OpenOptions(ImageOptions, AttachOptions, UnlockingOptions, PassphraseOptions):
     """What the command line gives to ``open``."""
 
     name: str
     boundary: Transport
-    passphrase_file: str | None
 
 
 @command(
@@ -70,7 +70,7 @@ def open_command(session: Session, **options: Unpack[OpenOptions]) -> None:
         transport=options["boundary"],
     )
     with session.reporter() as report:
-        source = passphrase_source(options["passphrase_file"], report.pause)
+        source = passphrase_source(session, options, report)
         result = session.volumes.open_volume(
             request, source, report, accept_header_change=options["accept_header_change"]
         )

@@ -9,6 +9,7 @@ import click
 from strongroom.cli.arguments import (
     FilePath,
     ImageOptions,
+    PassphraseOptions,
     UnlockingOptions,
     header_option,
     image_argument,
@@ -26,13 +27,12 @@ from strongroom.errors import KeyslotStateError, UsageError
 from strongroom.host.contracts import Enrolment, ImageReference, ResealResult, SealPolicy
 
 
-class ResealOptions(ImageOptions, UnlockingOptions):
+class ResealOptions(ImageOptions, UnlockingOptions, PassphraseOptions):
     """What the command line gives to ``reseal``."""
 
     successor: Path | None
     adopt: bool
     seal_policy: SealPolicy | None
-    passphrase_file: str | None
 
 
 @command(
@@ -75,7 +75,7 @@ def reseal_command(session: Session, **options: Unpack[ResealOptions]) -> None:
     with session.reporter() as report:
         result = session.volumes.reseal(
             ImageReference(options["image"], options["header"]),
-            passphrase_source(options["passphrase_file"], report.pause),
+            passphrase_source(session, options, report),
             report,
             how=unlocking(options),
             policy=options["seal_policy"],

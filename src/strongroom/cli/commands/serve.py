@@ -9,6 +9,7 @@ import click
 from strongroom.cli.arguments import (
     AttachOptions,
     ImageOptions,
+    PassphraseOptions,
     UnlockingOptions,
     attach_options,
     boundary_option,
@@ -28,12 +29,11 @@ from strongroom.errors import (
 from strongroom.host.contracts import ImageReference, OpenRequest, Transport
 
 
-class ServeOptions(ImageOptions, AttachOptions, UnlockingOptions):
+class ServeOptions(ImageOptions, AttachOptions, UnlockingOptions, PassphraseOptions):
     """What the command line gives to ``serve``."""
 
     name: str
     boundary: Transport
-    passphrase_file: str | None
     wait_for_key: bool
 
 
@@ -64,10 +64,12 @@ def serve_command(session: Session, **options: Unpack[ServeOptions]) -> None:
     by 'strongroom close NAME'. This process never holds the passphrase: a short-lived 'strongroom
     setkey' reads it and seals it to the enclave.
     """
-    if options["wait_for_key"] and options["passphrase_file"] is not None:
+    named = [option for option, value in _key_files(options) if value is not None]
+    if len(named) > 1 or (named and options["wait_for_key"]):
+        first = "--wait-for-key" if options["wait_for_key"] else named.pop(0)
         raise UsageError(
-            "--wait-for-key and --passphrase-file exclude each other",
-            hint="give the file to 'strongroom setkey'",
+            f"{first} and {named[0]} exclude each other",
+            hint=f"give the file to `strongroom setkey NAME {named[0]} FILE`",
         )
     request = OpenRequest(
         image=ImageReference(options["image"], options["header"]),
@@ -94,8 +96,14 @@ def key_command(options: ServeOptions) -> tuple[str, ...]:
 
     ``-I`` keeps Python from importing modules that the current directory or a variable names.
     """
-    file = options["passphrase_file"]
-    source = () if file is None else (f"--passphrase-file={file}",)
+    source = [f"{option}={file}" for option, file in _key_files(options) if file is not None]
     accept = ("--accept-header-change",) if options["accept_header_change"] else ()
     program = (sys.executable, "-I", "-m", "strongroom", "setkey")
     return (*program, *source, *accept, "--tee", options["tee"], options["name"])
+
+
+def _key_files(options: ServeOptions) -> tuple[tuple[str, str | None], ...]:
+    return (
+        ("--passphrase-file", options["passphrase_file"]),
+        ("--key-file", options["key_file"]),
+    )

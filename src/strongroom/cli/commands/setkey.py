@@ -4,6 +4,7 @@
 from typing import Unpack
 
 from strongroom.cli.arguments import (
+    PassphraseOptions,
     UnlockingOptions,
     json_option,
     open_name_argument,
@@ -18,11 +19,10 @@ from strongroom.cli.tree import command
 from strongroom.errors import NotOpenError
 
 
-class SetkeyOptions(UnlockingOptions):
+class SetkeyOptions(UnlockingOptions, PassphraseOptions):
     """What the command line gives to ``setkey``."""
 
     name: str
-    passphrase_file: str | None
 
 
 @command(
@@ -44,7 +44,7 @@ def setkey_command(session: Session, **options: Unpack[SetkeyOptions]) -> None:
     The passphrase is sealed to it; no other process can read it.
     """
     with session.reporter() as report:
-        source = passphrase_source(options["passphrase_file"], report.pause)
+        source = passphrase_source(session, options, report)
         result = session.volumes.set_key(options["name"], source, unlocking(options), report)
         for notice in result.notices:
             report.notice(notice)

@@ -11,6 +11,8 @@ import click
 from strongroom.cli.arguments import (
     ImageOptions,
     KdfOptions,
+    NewPassphraseOptions,
+    PassphraseOptions,
     UnlockingOptions,
     header_option,
     image_argument,
@@ -32,7 +34,12 @@ from strongroom.cli.commands._keys import (
     unlocking,
 )
 from strongroom.cli.output import pairs, table
-from strongroom.cli.passphrase import passphrase_source, refuse_shared_input
+from strongroom.cli.passphrase import (
+    new_passphrase_source,
+    note_dropped_newline,
+    passphrase_source,
+    refuse_shared_input,
+)
 from strongroom.cli.progress import CommandReporter
 from strongroom.cli.recovery import recovery_destination
 from strongroom.cli.session import Session
@@ -61,12 +68,12 @@ slot_group = Group(
 )
 
 
-class ChangeOptions(ImageOptions, KdfOptions, UnlockingOptions):
+class ChangeOptions(
+    ImageOptions, KdfOptions, UnlockingOptions, PassphraseOptions, NewPassphraseOptions
+):
     """What the command line gives to ``slot change``."""
 
     keyslot: int | None
-    passphrase_file: str | None
-    new_passphrase_file: str | None
 
 
 class AddOptions(ChangeOptions):
@@ -77,11 +84,10 @@ class AddOptions(ChangeOptions):
     recovery_key_file: Path | None
 
 
-class RemoveOptions(ImageOptions, UnlockingOptions):
+class RemoveOptions(ImageOptions, UnlockingOptions, PassphraseOptions):
     """What the command line gives to ``slot remove``."""
 
     keyslot: int
-    passphrase_file: str | None
 
 
 @command("list", examples=("strongroom slot list vault.img",), exits=IMAGE_EXITS)
@@ -146,12 +152,8 @@ def add_command(session: Session, **options: Unpack[AddOptions]) -> None:
     kdf = kdf_choice(options)
     factors = None if options["factors"] is None else parse_factors(options["factors"])
     with session.reporter() as report:
-        existing = passphrase_source(options["passphrase_file"], report.pause)
-        new = (
-            None
-            if options["recovery"]
-            else passphrase_source(options["new_passphrase_file"], report.pause)
-        )
+        existing = passphrase_source(session, options, report)
+        new = None if options["recovery"] else new_passphrase_source(options, report)
         with _recovery(options, report) as recovery_fd:
             result = session.volumes.add_keyslot(
                 ImageReference(options["image"], options["header"]),
@@ -164,6 +166,8 @@ def add_command(session: Session, **options: Unpack[AddOptions]) -> None:
                 keyslot=options["keyslot"],
                 recovery_fd=recovery_fd,
             )
+        if new is not None:
+            note_dropped_newline(new, result.factors, report)
     session.show(result, _words(result))
 
 
@@ -187,17 +191,19 @@ def change_command(session: Session, **options: Unpack[ChangeOptions]) -> None:
 
     The old passphrase opens nothing afterwards, unless somebody kept a copy of the old header.
     """
-    refuse_shared_input(options["passphrase_file"], options["new_passphrase_file"])
+    _refuse_shared_input(options)
     with session.reporter() as report:
+        new = new_passphrase_source(options, report)
         result = session.volumes.change_keyslot(
             ImageReference(options["image"], options["header"]),
-            passphrase_source(options["passphrase_file"], report.pause),
-            passphrase_source(options["new_passphrase_file"], report.pause),
+            passphrase_source(session, options, report),
+            new,
             report,
             how=unlocking(options),
             kdf=kdf_choice(options),
             keyslot=options["keyslot"],
         )
+        note_dropped_newline(new, result.factors, report)
     session.show(result, _words(result))
 
 
@@ -228,7 +234,7 @@ def remove_command(session: Session, **options: Unpack[RemoveOptions]) -> None:
     with session.reporter() as report:
         session.volumes.remove_keyslot(
             ImageReference(options["image"], options["header"]),
-            passphrase_source(options["passphrase_file"], report.pause),
+            passphrase_source(session, options, report),
             report,
             how=unlocking(options),
             keyslot=keyslot,
@@ -238,12 +244,16 @@ def remove_command(session: Session, **options: Unpack[RemoveOptions]) -> None:
 
 
 def _check_add(options: AddOptions) -> None:
-    refuse_shared_input(options["passphrase_file"], options["new_passphrase_file"])
-    if options["recovery"] and options["new_passphrase_file"] is not None:
-        raise UsageError(
-            "--recovery and --new-passphrase-file exclude each other",
-            hint="a recovery key is made, not given",
-        )
+    _refuse_shared_input(options)
+    for option, given in (
+        ("--new-passphrase-file", options["new_passphrase_file"]),
+        ("--new-key-file", options["new_key_file"]),
+    ):
+        if options["recovery"] and given is not None:
+            raise UsageError(
+                f"--recovery and {option} exclude each other",
+                hint="a recovery key is made, not given",
+            )
     if options["recovery"] and options["factors"] is not None:
         raise UsageError(
             "--recovery and --factors exclude each other",
@@ -251,6 +261,13 @@ def _check_add(options: AddOptions) -> None:
         )
     if options["recovery_key_file"] is not None and not options["recovery"]:
         raise UsageError("--recovery-key-file needs --recovery")
+
+
+def _refuse_shared_input(options: ChangeOptions) -> None:
+    refuse_shared_input(
+        options["passphrase_file"] or options["key_file"],
+        options["new_passphrase_file"] or options["new_key_file"],
+    )
 
 
 @contextlib.contextmanager
