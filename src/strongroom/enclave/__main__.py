@@ -3,7 +3,8 @@
 
 Where no descriptor can be passed, ``--image PATH`` and ``--header PATH`` name its disk. ``--quiet``
 is for a TEE whose standard error is the host's standard output, which is the boundary there.
-``--tpm`` says that the host carries commands to a TPM.
+``--tpm`` says that the host carries commands to a TPM. ``--look-only`` is for commands that show
+what there is: no identity is made, and a lost one is no reason to refuse.
 
 Order matters. Namespaces first, while there is one thread; then a fork, so that the enclave is the
 first process of its own PID namespace; then everything that needs a file system, the TEE's identity

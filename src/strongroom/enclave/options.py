@@ -11,7 +11,7 @@ from typing import Final
 from strongroom.errors import UsageError
 from strongroom.values import dataclass
 
-_FLAGS: Final = ("--read-only", "--quiet", "--tpm")
+_FLAGS: Final = ("--read-only", "--quiet", "--tpm", "--look-only")
 _VALUES: Final = ("--boundary", "--pid-fd", "--tee", "--state", "--image", "--header")
 _NEEDED: Final = ("--boundary", "--tee", "--state")
 
@@ -29,6 +29,7 @@ class Options:
     read_only: bool
     quiet: bool
     tpm: bool
+    look_only: bool
 
 
 def parse_options(words: list[str]) -> Options:
@@ -56,6 +57,7 @@ def parse_options(words: list[str]) -> Options:
         read_only="--read-only" in given,
         quiet="--quiet" in given,
         tpm="--tpm" in given,
+        look_only="--look-only" in given,
     )
 
 

@@ -116,7 +116,7 @@ def _begin(options: Options) -> "Tee":
         import strongroom.enclave.session  # noqa: F401, PLC0415 - see above
     except (ImportError, OSError) as err:
         raise TeeError(f"the enclave cannot load itself: {err}") from err
-    return tee.start(options.tee, options.state)
+    return tee.start(options.tee, options.state, look_only=options.look_only)
 
 
 def _serve(responder: Responder, answering: Answering, violated: threading.Event) -> int:

@@ -83,9 +83,13 @@ def seal_key_for(tee: Tee, sealing: Sealing, volume_uuid: str) -> Secret:
 
     Raises:
         EnclaveFactorError: Sealed to another provider, signer, product or measurement, or by
-            another machine.
+            another machine; or this enclave only looks, and has no keys.
         SecurityVersionError: Sealed to a security version that this enclave cannot use.
     """
+    if tee.lack is not None:
+        raise EnclaveFactorError(
+            f"the enclave factor failed: {tee.lack.message}", hint=tee.lack.hint
+        )
     present = tee.identity
     for what, sealed, own in _bound(sealing, present):
         if sealed != own:

@@ -65,7 +65,7 @@ def restore_header(
         target.ensure_not_in_use(image.path)
         stack.enter_context(target.OpenLock(image_fd, path=image.path, read_only=False))
         stack.enter_context(header_lock(image, image_fd, header_fd))
-        enclave = stack.enter_context(launch(report, tee=tee))
+        enclave = stack.enter_context(launch(report, tee=tee, look_only=True))
         uuid = enclave.call(calls.ReadBackup(backup_fd)).uuid
         known = known_enclaves.find(uuid)
         if known is not None:

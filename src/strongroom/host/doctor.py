@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from strongroom.boundary import calls
-from strongroom.errors import StrongroomError
+from strongroom.errors import StrongroomError, TeeError
 from strongroom.host import runtime
 from strongroom.host.contracts import Finding
-from strongroom.host.launch import launch
+from strongroom.host.identity import CHALLENGE_BYTES
+from strongroom.host.launch import EnclaveProcess, launch
 from strongroom.host.silence import Silent
+from strongroom.host.state import state_directory
 from strongroom.host.tpm.address import DEFAULT_ADDRESS
 from strongroom.host.tpm.record import record_path
 from strongroom.host.upgrade import upgrade_findings
@@ -67,15 +69,17 @@ def doctor(python: Path | None) -> tuple[Finding, ...]:
 
 def _enclave_findings() -> Iterator[Finding]:
     try:
-        with launch(Silent()) as enclave:
+        with launch(Silent(), look_only=True) as enclave:
             description = enclave.call(calls.Describe())
             tests = enclave.call(calls.RunSelftest()).results
+            lack = _lack_of_keys(enclave)
     except StrongroomError as err:
         yield Finding("enclave", "missing", f"does not start: {err.message}", err.hint)
         return
     own = description.identity
     kind = "simulated, no hardware vouches for it" if own.simulated else "attested"
     yield Finding("enclave", "ok", f"starts; provider {own.tee} ({kind})", "")
+    yield _identity_finding(lack)
     failed = [test.name for test in tests if not test.passed]
     if failed:
         yield Finding("self test", "missing", f"failed: {', '.join(failed)}", "do not use it here")
@@ -89,6 +93,24 @@ def _enclave_findings() -> Iterator[Finding]:
             "" if measure.active else _MEND.get(measure.name, "use a newer kernel"),
         )
     yield _cipher_finding(description.cipher_backend)
+
+
+def _lack_of_keys(enclave: EnclaveProcess) -> TeeError | None:
+    try:
+        enclave.call(calls.ProveIdentity(bytes(CHALLENGE_BYTES)))
+    except TeeError as err:
+        return err
+    return None
+
+
+def _identity_finding(lack: TeeError | None) -> Finding:
+    place = state_directory()
+    if lack is None:
+        return Finding("identity", "ok", f"that of this account, in {place}", "")
+    if not (place / "process").exists():
+        found = f"none yet: the first format, open or identity makes it in {place}"
+        return Finding("identity", "ok", found, "")
+    return Finding("identity", "missing", lack.message, lack.hint)
 
 
 _MEND: Final = {

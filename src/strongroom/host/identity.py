@@ -11,7 +11,7 @@ from strongroom.host.attestation import Attested, as_facts
 from strongroom.host.contracts import IdentityResult, Reporter, TeeName
 from strongroom.host.launch import launch
 
-_CHALLENGE_BYTES: Final = 32
+CHALLENGE_BYTES: Final = 32
 
 
 def identity(
@@ -37,10 +37,23 @@ def identity(
     return IdentityResult(**facts)  # type: ignore[arg-type]  # by name
 
 
-def prove(report: Reporter, *, tee: TeeName, python: Path | None) -> tuple[Attested, str]:
-    """Return what an enclave's report says, and its version."""
-    challenge = secrets.token_bytes(_CHALLENGE_BYTES)
-    with launch(report, tee=tee, python=python) as enclave:
+def prove(
+    report: Reporter, *, tee: TeeName, python: Path | None, look_only: bool = False
+) -> tuple[Attested, str]:
+    """Return what an enclave's report says, and its version.
+
+    Args:
+        report: Where progress goes.
+        tee: The provider.
+        python: The interpreter of another Strongroom, instead of this one's.
+        look_only: Make no identity where there is none.
+
+    Raises:
+        TeeError: ``look_only``, and there is no identity, or a part of it is lost.
+        StrongroomError: The enclave does not start.
+    """
+    challenge = secrets.token_bytes(CHALLENGE_BYTES)
+    with launch(report, tee=tee, python=python, look_only=look_only) as enclave:
         version = enclave.call(calls.Describe()).version
         proof = enclave.call(calls.ProveIdentity(challenge))
     return attestation.check(proof.report, "identity", challenge, tee=tee, known=None), version

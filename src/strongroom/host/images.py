@@ -30,9 +30,11 @@ from strongroom.host.contracts import (
 from strongroom.host.launch import EnclaveProcess, launch
 from strongroom.host.remembering import after_change, ensure_rememberable
 from strongroom.host.results import enrolment_facts_if_any
+from strongroom.host.sealed_elsewhere import explained
 from strongroom.host.sealing import RecoveryKeyReceiver
 from strongroom.host.silence import Silent
 from strongroom.host.starting import StartDisk
+from strongroom.host.state import ROOT, state_directory
 from strongroom.host.trust import VolumeTrust, own_enrolment
 from strongroom.units import MIB, ByteCount
 from strongroom.values import dataclass, replace
@@ -91,6 +93,11 @@ def format_volume(
         # A volume whose recovery key was lost on the way must not appear.
         if recovery is not None and created.recovery_key is not None:
             recovery.deliver(created.recovery_key)
+        if created.enrolment is not None and os.geteuid() != ROOT:
+            report.notice(
+                f"sealed to the enclave of this account, in {state_directory()}: another account"
+                " of this machine, root with sudo too, opens it with a recovery key only"
+            )
         with after_change(report):
             trust.remember(
                 created.uuid,
@@ -216,7 +223,7 @@ def remove_keyslot(
 
 def selftest(*, tee: TeeName) -> tuple[tuple[str, bool], ...]:
     """Run the known-answer tests inside an enclave."""
-    with launch(Silent(), tee=tee) as enclave:
+    with launch(Silent(), tee=tee, look_only=True) as enclave:
         results = enclave.call(calls.RunSelftest()).results
     return tuple((item.name, item.passed) for item in results)
 
@@ -295,7 +302,8 @@ def loaded_image(
 ) -> Iterator[LoadedImage]:
     """Start an enclave that has the header of an image, and end it with the block.
 
-    Unless ``read_only``, what a change makes of it can be remembered.
+    With ``read_only``, nothing is made in the state directory, and the enclave may be one without
+    keys, which takes no passphrase. Else what a change makes of it can be remembered.
 
     Raises:
         StrongroomError: The image cannot be opened, its header is not valid, or the state directory
@@ -304,7 +312,7 @@ def loaded_image(
     with contextlib.ExitStack() as stack:
         image_fd, header_fd = open_files(image, stack, read_only=read_only)
         disk = StartDisk(image, read_only=read_only)
-        enclave = stack.enter_context(launch(report, tee=how.tee, disk=disk))
+        enclave = stack.enter_context(launch(report, tee=how.tee, disk=disk, look_only=read_only))
         stack.enter_context(header_lock(image, image_fd, header_fd))
         files = enclave.files(image_fd, header_fd)
         facts = enclave.call(calls.LoadDisk(*files, read_only=read_only))
@@ -313,7 +321,8 @@ def loaded_image(
         if not read_only:
             ensure_rememberable(facts)
         trust = VolumeTrust(facts.uuid, how, report, image=image.path, changes=facts.acceptable)
-        yield LoadedImage(enclave, facts, trust, report)
+        with explained(trust, facts.enrolment):
+            yield LoadedImage(enclave, facts, trust, report)
 
 
 def open_files(

@@ -61,6 +61,23 @@ def read() -> list[bytes]:
         os.close(directory)
 
 
+def mentions(directory: Path, volume: str) -> bool:
+    """Tell whether the file of another account names a volume. For messages only, as it is theirs.
+
+    Nothing but its beginning is read, and no link is followed. What cannot be read names nothing.
+    """
+    try:
+        fd = os.open(directory / _NAME, _READ)
+    except OSError:
+        return False
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return False
+        content = file.read(MAX_FILE_BYTES)
+    wanted = volume.lower().encode() + b" "
+    return any(line.startswith(wanted) for line in content.split(b"\n"))
+
+
 def update(change: Callable[[list[bytes]], list[bytes]]) -> None:
     """Replace the lines by what ``change`` makes of them; if that is the same, write nothing.
 

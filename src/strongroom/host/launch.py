@@ -153,6 +153,7 @@ def launch(
     transport: Transport = "fd",
     disk: StartDisk | None = None,
     tpm: TpmCarrier | None = None,
+    look_only: bool = False,
 ) -> EnclaveProcess:
     """Start an enclave.
 
@@ -164,6 +165,8 @@ def launch(
         transport: How it is reached. Gramine knows standard input and output only.
         disk: What it is to use, when that cannot be passed later. Only then is it opened by name.
         tpm: The way to its TPM, if it is to have one.
+        look_only: It is asked for what needs no secret: no identity is made for it, and it starts
+            without one too.
 
     Raises:
         EnclaveGoneError: It ended while starting; the log says why.
@@ -182,7 +185,14 @@ def launch(
         # wait for that very device. Its children inherit the mark.
         with io_flusher():
             with_tpm = tpm is not None
-            pid = process.start(new_link, log, python=python, disk=by_name, with_tpm=with_tpm)
+            pid = process.start(
+                new_link,
+                log,
+                python=python,
+                disk=by_name,
+                with_tpm=with_tpm,
+                look_only=look_only,
+            )
         return EnclaveProcess(pid, new_link.connect(), report, tpm=tpm)
 
 

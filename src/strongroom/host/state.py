@@ -2,13 +2,24 @@
 """Where is kept what must outlive a boot: secrets of enclaves, and what is known of them."""
 
 import os
+import pwd
 from pathlib import Path
 from typing import Final
 
 from strongroom.errors import PlatformError
+from strongroom.values import dataclass
 
+ROOT: Final = 0
 _DEFAULT: Final = "/var/lib/strongroom"
-_ROOT: Final = 0
+_IN_HOME: Final = Path(".local/state/strongroom")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Another account of this machine, and where its state is unless it was moved."""
+
+    name: str
+    state: Path
 
 
 def state_directory() -> Path:
@@ -32,12 +43,24 @@ def state_directory() -> Path:
     chosen = os.environ.get("STRONGROOM_STATE_DIR")
     if chosen:
         return Path(chosen).absolute()
-    if os.geteuid() == _ROOT:
+    if os.geteuid() == ROOT:
         return Path(_DEFAULT)
     home = Path(os.environ.get("XDG_STATE_HOME", ""))
     if not home.is_absolute():
         home = _home() / ".local" / "state"
     return home / "strongroom"
+
+
+def invoking_account() -> Account | None:
+    """Return who runs this with sudo; for messages only, as anybody can set such a variable."""
+    uid = os.environ.get("SUDO_UID", "")
+    if os.geteuid() != ROOT or not (uid.isascii() and uid.isdigit()) or int(uid) == ROOT:
+        return None
+    try:
+        entry = pwd.getpwuid(int(uid))
+    except (KeyError, OverflowError):
+        return None
+    return Account(entry.pw_name, Path(entry.pw_dir) / _IN_HOME)
 
 
 def _home() -> Path:

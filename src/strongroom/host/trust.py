@@ -92,6 +92,16 @@ class VolumeTrust:
         """The volume's UUID, or an empty string for one that is not made yet."""
         return self._volume
 
+    @property
+    def known(self) -> KnownEnclave | None:
+        """What was known of it when the command began."""
+        return self._known
+
+    @property
+    def running(self) -> "Identity | None":
+        """The enclave whose report was checked, if one was."""
+        return self._running
+
     def check(self, recipient: Recipient, purpose: Purpose) -> None:
         """Check an enclave's report over a key of its own, and say once what is odd about it."""
         attested = attestation.check(

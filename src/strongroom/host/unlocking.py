@@ -17,6 +17,7 @@ from strongroom.errors import (
 from strongroom.host import control, control_calls, runtime
 from strongroom.host.contracts import OpenResult, PassphraseSource, Reporter, Unlocking
 from strongroom.host.runtime import VolumeDirectory
+from strongroom.host.sealed_elsewhere import explained
 from strongroom.host.trust import VolumeTrust
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -45,7 +46,8 @@ def set_key_in(
         waiting = control.ask(directory, control_calls.AskRecipient(), report)
         trust = _trust_in(waiting, how, report, image=_image_of(directory), before=trust)
         try:
-            return _set_key_once(directory, waiting, passphrase, trust=trust, report=report)
+            with explained(trust, waiting.enrolment):
+                return _set_key_once(directory, waiting, passphrase, trust=trust, report=report)
         except (WrongPassphraseError, EmptyPassphraseError) as err:
             if attempt == attempts:
                 raise

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which volumes would not open after an upgrade: said while the enclave that opens them is here.
+"""Which volumes the present enclave does not open, and which ones an upgrade would lock.
 
-Only volumes that are sealed to an enclave of this machine, as far as this operator's
-``known-enclaves`` says: one that was never opened here is not among them. One that was only opened
-by a keyslot that needs no enclave is named, as no upgrade changes that.
+Only volumes that are sealed to an enclave of this account, as far as its ``known-enclaves`` says:
+one that was never opened here is not among them. One that was only opened by a keyslot that needs
+no enclave is named, as no upgrade changes that. Enclaves are asked who they are; no identity is
+made for that.
 
 Spec: ``spec/unlock.md``, "Seal keys".
 """
 
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final, Literal, get_args
 
 from strongroom.errors import StrongroomError
 from strongroom.host import known_enclaves
@@ -24,14 +26,13 @@ _TOPIC: Final = "upgrade"
 _PRESENT_VERSION_ONLY: Final = "gramine"
 """SGX gives no seal keys of older security versions."""
 
-_RESEAL: Final = "before the upgrade: strongroom reseal IMAGE"
 _ELSEWHERE: Final = "sealed to an enclave that is not here: only its recovery key opens it"
-_ADOPT: Final = "if that enclave is lost: strongroom reseal IMAGE --adopt"
+_FORGOTTEN: Final = "its enclave was forgotten: the next one that opens it is trusted"
 _STAY: Final = "stay with the present version, or make sure of the recovery key: it opens anywhere"
 
 
 def upgrade_findings(python: Path | None) -> Iterator[Finding]:
-    """Say of the known volumes which one an upgrade locks.
+    """Say of the known volumes which one is locked now, and which one an upgrade locks.
 
     Args:
         python: The interpreter of the next Strongroom, whose enclave is started and asked. Without
@@ -43,11 +44,23 @@ def upgrade_findings(python: Path | None) -> Iterator[Finding]:
         yield Finding(_TOPIC, "missing", f"cannot look at known volumes: {err.message}", err.hint)
         return
     authenticated = tuple(volume for volume in known if volume.authenticated)
-    sealed = tuple(volume for volume in authenticated if not volume.sealed_elsewhere)
-    yield from _could_lock(sealed) if python is None else _asked(sealed, python)
+    sealed = tuple(
+        volume for volume in authenticated if not volume.sealed_elsewhere and not volume.forgotten
+    )
+    locked = _locked_now(sealed)
+    if python is None:
+        yield from locked.values()
+        rest = tuple(volume for volume in sealed if volume.volume not in locked)
+        yield from _could_lock(rest, quiet=bool(locked))
+    else:
+        yield from _asked(sealed, python, locked)
     for volume in authenticated:
-        if volume.sealed_elsewhere:
-            yield Finding(f"volume {volume.volume}", "warning", _ELSEWHERE, _ADOPT)
+        if volume.forgotten:
+            mend = f"if it is locked, with its recovery key: {_adopt(volume)}"
+            yield _finding(volume, "warning", _FORGOTTEN, mend)
+        elif volume.sealed_elsewhere:
+            mend = f"if that enclave is lost: {_adopt(volume)}"
+            yield _finding(volume, "warning", _ELSEWHERE, mend)
 
 
 def obstacle(volume: KnownEnclave, following: Identity) -> tuple[str, bool] | None:
@@ -94,56 +107,100 @@ def _is_of_one_version(volume: KnownEnclave) -> bool:
     return volume.policy == "measurement" or volume.identity.tee == _PRESENT_VERSION_ONLY
 
 
-def _could_lock(sealed: Sequence[KnownEnclave]) -> Iterator[Finding]:
+def _locked_now(sealed: Sequence[KnownEnclave]) -> dict[str, Finding]:
+    """Return, by UUID, what is to be said of volumes that the present enclave does not open."""
+    found: dict[str, Finding] = {}
+    names: tuple[TeeName, ...] = get_args(TeeName)
+    for tee in names:
+        volumes = [volume for volume in sealed if volume.identity.tee == tee]
+        if not volumes:
+            continue
+        try:
+            attested, _ = prove(Silent(), tee=tee, python=None, look_only=True)
+        except StrongroomError as err:
+            for volume in volumes:
+                words = f"the present enclave does not open it: {err.message}"
+                found[volume.volume] = _finding(volume, "missing", words, err.hint)
+            continue
+        for volume in volumes:
+            reason = obstacle(volume, attested.identity)
+            if reason is not None:
+                words = f"LOCKED for the present enclave: {reason[0]}"
+                mend = f"with its recovery key: strongroom forget {volume.volume}; {_adopt(volume)}"
+                found[volume.volume] = _finding(volume, "warning", words, mend)
+    return found
+
+
+def _could_lock(sealed: Sequence[KnownEnclave], *, quiet: bool) -> Iterator[Finding]:
     locked = [volume for volume in sealed if _is_of_one_version(volume)]
     for volume in locked:
         strict = volume.policy == "measurement"
         version = "version" if strict else "security version"
-        yield Finding(
-            f"volume {volume.volume}",
-            "warning",
-            f"the next {version} cannot open it: it is sealed to this one",
-            f"{_RESEAL} --next PYTHON",
-        )
+        words = f"the next {version} cannot open it: it is sealed to this one"
+        yield _finding(volume, "warning", words, f"{_reseal(volume)} --next PYTHON")
     if not sealed:
-        yield Finding(_TOPIC, "ok", "no volume known here is sealed to an enclave", "")
+        if not quiet:
+            yield Finding(_TOPIC, "ok", "no volume known here is sealed to an enclave", "")
     elif not locked:
         found = f"the next version of the same signer opens the {len(sealed)} volumes known here"
         yield Finding(_TOPIC, "ok", found, "")
 
 
-def _asked(sealed: Sequence[KnownEnclave], python: Path) -> Iterator[Finding]:
+def _asked(
+    sealed: Sequence[KnownEnclave], python: Path, locked: dict[str, Finding]
+) -> Iterator[Finding]:
     names: tuple[TeeName, ...] = get_args(TeeName)
     for tee in names:
         volumes = [volume for volume in sealed if volume.identity.tee == tee]
         # Without any volume too, it is worth knowing whether the next enclave starts.
         if volumes or (not sealed and tee == names[0]):
-            yield from _asked_of(tee, volumes, python)
+            yield from _asked_of(tee, volumes, python, locked)
     for volume in sealed:
         if volume.identity.tee not in names:
             found = f"cannot tell: it is sealed to an unknown TEE, {volume.identity.tee}"
-            yield Finding(f"volume {volume.volume}", "warning", found, f"see {volume.place}")
+            yield _finding(volume, "warning", found, f"see {volume.place}")
 
 
-def _asked_of(tee: TeeName, volumes: Sequence[KnownEnclave], python: Path) -> Iterator[Finding]:
+def _asked_of(
+    tee: TeeName, volumes: Sequence[KnownEnclave], python: Path, locked: dict[str, Finding]
+) -> Iterator[Finding]:
     try:
-        attested, version = prove(Silent(), tee=tee, python=python)
+        attested, version = prove(Silent(), tee=tee, python=python, look_only=True)
     except StrongroomError as err:
         found = f"{python} ({tee}) cannot be asked for {len(volumes)} known volumes: {err.message}"
         yield Finding("next enclave", "missing", found, err.hint)
+        yield from (locked[volume.volume] for volume in volumes if volume.volume in locked)
         return
     following = attested.identity
     found = f"version {version}, security version {following.security_version}, provider {tee}"
     yield Finding("next enclave", "ok", f"{found}, measurement {following.measurement.hex()}", "")
     for volume in volumes:
-        yield _verdict(volume, following, python)
+        reason = obstacle(volume, following)
+        if reason is None:
+            yield _finding(volume, "ok", "the next enclave opens it", "")
+        elif volume.volume in locked:
+            yield locked[volume.volume]
+        else:
+            mend = f"{_reseal(volume)} --next {shlex.quote(str(python))}" if reason[1] else _STAY
+            found = f"LOCKED for the next enclave: {reason[0]}"
+            yield _finding(volume, "warning", found, mend)
 
 
-def _verdict(volume: KnownEnclave, following: Identity, python: Path) -> Finding:
-    topic = f"volume {volume.volume}"
-    found = obstacle(volume, following)
-    if found is None:
-        return Finding(topic, "ok", "the next enclave opens it", "")
-    reason, reseal_mends = found
-    mend = f"{_RESEAL} --next {python}" if reseal_mends else _STAY
-    return Finding(topic, "warning", f"LOCKED for the next enclave: {reason}", mend)
+def _finding(
+    volume: KnownEnclave, level: Literal["ok", "warning", "missing"], found: str, mend: str
+) -> Finding:
+    place = f"; last used as {volume.image}" if volume.image else ""
+    return Finding(f"volume {volume.volume}", level, found + place, mend)
+
+
+def _reseal(volume: KnownEnclave) -> str:
+    return f"before the upgrade: strongroom reseal {_image(volume)}"
+
+
+def _adopt(volume: KnownEnclave) -> str:
+    return f"strongroom reseal {_image(volume)} --adopt"
+
+
+def _image(volume: KnownEnclave) -> str:
+    """Return where a volume was used last, for a shell. What lies there now is not looked at."""
+    return shlex.quote(volume.image) if volume.image else "IMAGE"

@@ -15,10 +15,10 @@ from strongroom.errors import TeeError
 from strongroom.tee.identity import VerifiedReport
 from strongroom.tee.provider import Tee
 
-__all__ = ["start", "verify_report"]
+__all__ = ["Tee", "start", "verify_report"]
 
 
-def start(name: str, state: Path) -> Tee:
+def start(name: str, state: Path, *, look_only: bool = False) -> Tee:
     """Return the provider ``name`` for the enclave that this process is.
 
     To be called in the process that stays, as secrets do not survive a fork, and before
@@ -27,6 +27,7 @@ def start(name: str, state: Path) -> Tee:
     Args:
         name: ``process`` or ``gramine``.
         state: Where the machine's part is kept. ``gramine`` keeps nothing.
+        look_only: Make nothing there; where something lacks, be an enclave without keys.
 
     Raises:
         TeeError: There is no such provider, or it does not work here.
@@ -36,7 +37,7 @@ def start(name: str, state: Path) -> Tee:
         case "process":
             from strongroom.tee import process  # noqa: PLC0415 - only what was chosen
 
-            return process.start(state)
+            return process.look(state) if look_only else process.start(state)
         case "gramine":
             from strongroom.tee import gramine  # noqa: PLC0415 - only what was chosen
 

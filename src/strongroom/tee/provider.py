@@ -4,6 +4,7 @@
 from typing import Protocol
 
 from strongroom._core import Secret
+from strongroom.errors import TeeError
 from strongroom.tee.identity import Identity, SealPolicy, VerifiedReport
 
 
@@ -17,6 +18,10 @@ class Tee(Protocol):
     @property
     def identity(self) -> Identity:
         """Who this enclave is."""
+
+    @property
+    def lack(self) -> TeeError | None:
+        """Why it has no keys and gives no reports; ``None`` if it has and does."""
 
     def seal_key(self, policy: SealPolicy, security_version: int) -> Secret:
         """Return the key that only enclaves of this identity have on this machine, 32 bytes.

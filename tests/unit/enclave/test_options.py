@@ -23,6 +23,7 @@ def test_the_least() -> None:
         read_only=False,
         quiet=False,
         tpm=False,
+        look_only=False,
     )
 
 
@@ -35,6 +36,7 @@ def test_all_of_it_in_any_order() -> None:
         "--image",
         "--tpm",
         "--read-only",
+        "--look-only",
         "--pid-fd",
         "7",
     ]
@@ -48,6 +50,7 @@ def test_all_of_it_in_any_order() -> None:
         read_only=True,
         quiet=True,
         tpm=True,
+        look_only=True,
     )
 
 

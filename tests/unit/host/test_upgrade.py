@@ -41,6 +41,7 @@ PRESENT: Final = enclave("present", security_version=2).identity
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A state directory of the test's own; it does not exist yet."""
     monkeypatch.setenv("STRONGROOM_STATE_DIR", str(tmp_path / "state"))
+    answers(monkeypatch)
     return tmp_path / "state"
 
 
@@ -161,6 +162,32 @@ def test_what_an_upgrade_could_lock_is_named() -> None:
     assert "the next security version cannot open it" in second.found
 
 
+@pytest.mark.parametrize("python", [None, PYTHON], ids=["alone", "next"])
+@pytest.mark.parametrize(("policy", "what"), [("measurement", "measurement"), ("signer", "signer")])
+def test_what_the_present_enclave_does_not_open_is_locked_already(
+    monkeypatch: pytest.MonkeyPatch, policy: SealPolicy, what: str, python: Path | None
+) -> None:
+    """As after an upgrade, or with another state directory: no next version is to blame."""
+    remember(dataclasses.replace(known(ONE, policy), image="/srv/a b.img"))
+    following = dataclasses.replace(PRESENT, **{what: b"n" * 32})  # type: ignore[arg-type]  # by name
+    answers(monkeypatch, following, following)
+    finding = list(upgrade_findings(python))[-1]
+    assert (finding.topic, finding.level) == (f"volume {ONE}", "warning")
+    assert finding.found.startswith(f"LOCKED for the present enclave: it is sealed to {what}")
+    assert finding.found.endswith("; last used as /srv/a b.img")
+    assert finding.mend == (
+        f"with its recovery key: strongroom forget {ONE}; strongroom reseal '/srv/a b.img' --adopt"
+    )
+
+
+def test_a_forgotten_enclave_is_no_verdict() -> None:
+    remember(known(ONE, "measurement", dataclasses.replace(PRESENT, measurement=b"n" * 32)))
+    known_enclaves.forget_enclave(ONE)
+    finding = list(upgrade_findings(None))[-1]
+    assert "its enclave was forgotten" in finding.found
+    assert "--adopt" in finding.mend
+
+
 def test_volumes_of_a_signer_are_not_in_danger() -> None:
     remember(known(ONE))
     remember(known(TWO))
@@ -193,11 +220,20 @@ def test_nothing_is_promised_for_what_is_sealed_elsewhere(
 # --- with the next enclave ------------------------------------------------------------------------
 
 
-def answers(patch: pytest.MonkeyPatch, identity: Identity | StrongroomError) -> list[str]:
+def answers(
+    patch: pytest.MonkeyPatch,
+    identity: Identity | StrongroomError = PRESENT,
+    present: Identity = PRESENT,
+) -> list[str]:
     """Let another Strongroom answer; the real one is in ``tests/cli/test_upgrade.py``."""
     asked: list[str] = []
 
-    def asking(_report: Reporter, *, tee: TeeName, python: Path | None) -> tuple[Attested, str]:
+    def asking(
+        _report: Reporter, *, tee: TeeName, python: Path | None, look_only: bool
+    ) -> tuple[Attested, str]:
+        assert look_only, "a question makes no identity"
+        if python is None:
+            return Attested(dataclasses.replace(present, tee=tee), genuine=True, notices=()), "1.0"
         assert python == PYTHON
         asked.append(tee)
         if isinstance(identity, StrongroomError):

@@ -34,6 +34,7 @@ def start(
     python: Path | None,
     disk: StartDisk | None,
     with_tpm: bool = False,
+    look_only: bool = False,
 ) -> int:
     """Start it and return the pid of the process that stays.
 
@@ -55,6 +56,7 @@ def start(
                 *([] if disk is None else disk.arguments()),
                 *(["--read-only"] if disk is not None and disk.read_only else []),
                 *(["--tpm"] if with_tpm else []),
+                *(["--look-only"] if look_only else []),
             ]
             with translating_start(program):
                 starter = subprocess.Popen(

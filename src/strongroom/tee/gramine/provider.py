@@ -51,6 +51,11 @@ class GramineTee:
         """Who this enclave is, as its own report said when it started."""
         return self._identity
 
+    @property
+    def lack(self) -> TeeError | None:
+        """Nothing: it has its keys."""
+        return None
+
     def seal_key(self, policy: SealPolicy, security_version: int) -> Secret:
         """Return the seal key of a policy, 32 bytes, always derived from the CPU's 16.
 

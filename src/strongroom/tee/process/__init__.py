@@ -9,13 +9,16 @@ real TEE, and volumes that do not open on another machine or with another progra
 import hashlib
 from pathlib import Path
 
+from strongroom._core import Secret
+from strongroom.errors import TeeError
 from strongroom.tee.identity import Identity, VerifiedReport
 from strongroom.tee.process import measure, platform, report
+from strongroom.tee.process.keyless import KeylessTee
 from strongroom.tee.process.provider import ProcessTee
-from strongroom.tee.process.signature import signed_identity
+from strongroom.tee.process.signature import SignedIdentity, signed_identity
 from strongroom.tee.process.store import Store
 
-__all__ = ["start", "verify_report"]
+__all__ = ["look", "start", "verify_report"]
 
 
 def start(state: Path) -> ProcessTee:
@@ -29,10 +32,31 @@ def start(state: Path) -> ProcessTee:
         PlatformError: The state directory cannot be written.
     """
     measurement = measure.this_process()
-    boot = platform.boot_id()
     with Store(state, create=True) as store, store.first_start() as first:
         root = platform.root_secret(store, create=first)
         signed = signed_identity(store, measurement, create=first)
+    return _started(measurement, root, signed)
+
+
+def look(state: Path) -> ProcessTee | KeylessTee:
+    """Be the same enclave as :func:`start` gives, and make no file; without keys where some lack.
+
+    For commands that only look: what is damaged or missing is what they are asked about.
+
+    Raises:
+        TeeError: This process cannot be measured.
+    """
+    measurement = measure.this_process()
+    try:
+        with Store(state, create=False) as store:
+            root = platform.root_secret(store, create=False)
+            signed = signed_identity(store, measurement, create=False)
+    except TeeError as err:
+        return KeylessTee(measurement, err, debug=platform.is_debugged())
+    return _started(measurement, root, signed)
+
+
+def _started(measurement: bytes, root: Secret, signed: SignedIdentity) -> ProcessTee:
     identity = Identity(
         tee="process",
         simulated=True,
@@ -42,7 +66,7 @@ def start(state: Path) -> ProcessTee:
         security_version=signed.security_version,
         debug=platform.is_debugged(),
     )
-    return ProcessTee(identity, root, boot)
+    return ProcessTee(identity, root, platform.boot_id())
 
 
 def verify_report(unverified: bytes, state: Path) -> VerifiedReport:

@@ -13,7 +13,6 @@ from strongroom.uuids import uuid_bytes
 REPORT_KEY_BYTES: Final = 32
 
 _MADE_HINT: Final = "it is made by the first enclave that starts with this state directory"
-_LOST_HINT: Final = "put process/root back from a backup: another one is another machine's"
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _REPORT_KEY_INFO: Final = b"strongroom/1 report key\0"
 
@@ -36,7 +35,7 @@ def root_secret(store: Store, *, create: bool) -> Secret:
     if root is None:
         raise TeeError(
             f"there is no {store.path / ROOT}",
-            hint=_LOST_HINT if store.was_started() else _MADE_HINT,
+            hint=store.lost_hint(ROOT) if store.was_started() else _MADE_HINT,
         )
     return root
 

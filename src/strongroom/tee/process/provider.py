@@ -2,7 +2,7 @@
 """The running provider: seal keys and reports out of the platform's root secret."""
 
 from strongroom._core import Secret
-from strongroom.errors import SecurityVersionError
+from strongroom.errors import SecurityVersionError, TeeError
 from strongroom.tee.identity import Identity, SealPolicy, VerifiedReport
 from strongroom.tee.process import report
 from strongroom.tee.process.platform import report_key
@@ -22,6 +22,11 @@ class ProcessTee:
     def identity(self) -> Identity:
         """Who this enclave is; ``simulated`` is always true."""
         return self._identity
+
+    @property
+    def lack(self) -> TeeError | None:
+        """Nothing: it has its keys."""
+        return None
 
     def seal_key(self, policy: SealPolicy, security_version: int) -> Secret:
         """Return the seal key of a policy, 32 bytes.

@@ -129,8 +129,8 @@ def _sign_here(store: Store, measurement: bytes, *, create: bool) -> SignedIdent
     if seed is None:
         raise TeeError(
             f"nobody signed for what runs here, measurement {measurement.hex()}",
-            hint=f"put its signed identity into {store.path / 'signatures'}, "
-            f"or this machine's own signer back to {store.path / SIGNER}",
+            hint=f"put its signed identity into {store.path / 'signatures'}, or "
+            + store.lost_hint(SIGNER),
         )
     try:
         return sign(seed, measurement, PRODUCT_ID, SECURITY_VERSION)

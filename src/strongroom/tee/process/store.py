@@ -14,6 +14,7 @@
 import contextlib
 import fcntl
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,7 +95,7 @@ class Store:
             if size != SECRET_BYTES:
                 raise TeeError(
                     f"{self.path / name} has {size} bytes instead of {SECRET_BYTES}",
-                    hint="put it back from a backup: another one is another machine's",
+                    hint=self.lost_hint(name),
                 )
             return read_secret_exactly(fd, SECRET_BYTES)
         finally:
@@ -136,6 +137,14 @@ class Store:
     def was_started(self) -> bool:
         """Tell whether an enclave has ever started here, as far as its traces say."""
         return any(self._has(name) for name in (_STARTED, ROOT, SIGNER))
+
+    def lost_hint(self, name: str) -> str:
+        """Return what to do when a secret is lost."""
+        place = shlex.quote(str(self.path))
+        return (
+            f"put {self.path / name} back from a backup. Without one, `mv {place} {place}.lost`,"
+            " and open the volumes of this account with their recovery keys"
+        )
 
     def make_secret(self, name: str) -> None:
         """Make a random secret of 32 bytes, unless there is one: of several makers, one wins.
