@@ -42,6 +42,7 @@ Record = Annotated[bytes, Size(0, 4096)]
 Protection = Literal["enclave", "password", "none"]
 """What an authorization value is: derived by this enclave, given with the call, or empty."""
 Vouched = Literal["enrolled", "first use"]
+Replacement = Literal["nothing", "the same TPM", "another TPM", "an unreadable record"]
 """Whose key the sessions are salted to: one that was pinned, or whoever answers."""
 
 
@@ -101,9 +102,20 @@ class TpmKey:
 
 @dataclass(frozen=True, slots=True)
 class TpmMet:
-    """A TPM at its enrolment."""
+    """A TPM at its enrolment.
+
+    Attributes:
+        record: What was pinned, sealed to the enclave.
+        replaces: What the earlier record that came with the call was of.
+        endorsement: Its endorsement key, without a handle.
+        certificate: Of that key, X.509 in DER as the TPM gave it; empty if it has none.
+        storage_root: Its storage root key.
+        attestation: The attestation key that was made.
+        clock: Its clock.
+    """
 
     record: Record
+    replaces: Replacement
     endorsement: TpmKey
     certificate: Annotated[bytes, Size(0, 4096)]
     storage_root: TpmKey

@@ -191,12 +191,13 @@ class TpmOperations:
 
     def _meet(self, earlier: bytes | None) -> calls.TpmMet:
         self._require_unknown()
-        version = self._version_of(earlier)
+        version, pinned = self._pinned_by(earlier)
         met = enrol(self._transmit, derived_auth(self._tee, version, ATTESTATION_LABEL))
         enrolment = met.enrolment
         endorsement = enrolment.endorsement
         return calls.TpmMet(
             record=seal_record(enrolment, self._tee, version),
+            replaces=_replacement(earlier, pinned, enrolment),
             endorsement=calls.TpmKey(0, endorsement.name, endorsement.wire),
             certificate=met.certificate,
             storage_root=_key_facts(enrolment.storage_root),
@@ -220,15 +221,16 @@ class TpmOperations:
         _core.stir_random(Device(self._known).random(_STIRRED_BYTES))
         return calls.TpmKnown("enrolled", _key_facts(self._enrolment.storage_root))
 
-    def _version_of(self, earlier: bytes | None) -> int:
-        """Return the security version whose keys protect what is in the TPM.
+    def _pinned_by(self, earlier: bytes | None) -> tuple[int, Enrolment | None]:
+        """Return the security version whose keys protect what is in the TPM, and what was pinned.
 
-        It is that of the earliest enrolment: what was protected then is to be of use still.
+        The version is that of the earliest enrolment: what was protected then stays of use.
         """
         if earlier is not None:
             with contextlib.suppress(FormatError, TpmChangedError, SecurityVersionError):
-                return open_record(earlier, self._tee)[1]
-        return self._tee.identity.security_version
+                enrolment, version = open_record(earlier, self._tee)
+                return version, enrolment
+        return self._tee.identity.security_version, None
 
     def _require_unknown(self) -> None:
         if self._known is not None:
@@ -288,6 +290,8 @@ class TpmOperations:
             public = NvPublic.counter(call.index)
         else:
             public = NvPublic.ordinary(call.index, call.size_bytes)
+        if call.protection == "password":
+            public = public.counting_guesses()
         nv.define(public, self._auth(call, call.protection, call.auth, call.index))
         return _nv_facts(public)
 
@@ -326,7 +330,10 @@ class TpmOperations:
         auth, data = self._auth(call, call.protection, call.auth), self._data(call, call.data)
         selection = PcrSelection.of(call.pcrs, BANKS[call.bank])
         with self._root() as root:
-            blob = PcrSealing(self._road, root).seal(data, auth, selection)
+            counts_guesses = call.protection == "password"
+            blob = PcrSealing(self._road, root).seal(
+                data, auth, selection, counts_guesses=counts_guesses
+            )
         return calls.SealedObject(blob.public.wire, blob.private)
 
     def _unseal(self, call: calls.UnsealFromTpm) -> calls.TpmReply:
@@ -351,6 +358,18 @@ class TpmOperations:
             signer=_key_facts(key),
             values=_pcr_values(values),
         )
+
+
+def _replacement(
+    earlier: bytes | None, pinned: Enrolment | None, met: Enrolment
+) -> calls.Replacement:
+    """Say what an enrolment would replace: endorsement keys tell TPMs apart."""
+    if earlier is None:
+        return "nothing"
+    if pinned is None:
+        return "an unreadable record"
+    is_same = pinned.endorsement.name == met.endorsement.name
+    return "the same TPM" if is_same else "another TPM"
 
 
 def _reply(secret: Secret, reply_to: bytes) -> calls.TpmReply:

@@ -101,6 +101,13 @@ _ABOUT_THE_COMMAND: Final = {
 
 LOST_CODES: Final = frozenset({*range(0x910, 0x917), *range(0x918, 0x91F)})
 """What was loaded is loaded no more: ``REFERENCE_H0`` to ``H6`` and ``REFERENCE_S0`` to ``S6``."""
+_REFERENCE_H0: Final = 0x910
+_NO_SUCH_KEY: Final = frozenset({0x082, 0x08B, 0x09C})
+"""``ATTRIBUTES``, ``HANDLE`` and ``KEY``."""
+_WRONG_MAC: Final = frozenset({0x08E, 0x0A2})
+"""``AUTH_FAIL`` and ``BAD_AUTH``."""
+_SALT_NOT_DECRYPTED: Final = frozenset({0x2C4, 0x2D5})
+"""``VALUE`` and ``SIZE`` of the second parameter."""
 BUSY_CODES: Final = frozenset({0x908, 0x90A, 0x920, 0x922})
 """The command was not begun: ``YIELDED``, ``TESTING``, ``NV_RATE`` and ``RETRY``."""
 
@@ -131,6 +138,23 @@ def handle_of(code: int) -> int:
     """Return which handle of the command a code is about, from 1; 0 if none."""
     is_one = code & _FORMAT_ONE and not code & (_SESSION | _PARAMETER)
     return code >> 8 & 0x7 if is_one else 0
+
+
+def proves_missing_key(code: int) -> bool:
+    """Tell whether a TPM without the key that a session is salted to answers so.
+
+    For the first commands with an enrolled TPM, which use no authorization value. The key is the
+    first handle of ``TPM2_StartAuthSession``: nothing is under that handle, or a kind of key that
+    cannot decrypt the salt. Another key of the same kind decrypts another salt, and then no MAC of
+    the session is right.
+
+    Spec: TPM 2.0 Part 3, 11.1 "TPM2_StartAuthSession".
+    """
+    if code == _REFERENCE_H0 or code in _SALT_NOT_DECRYPTED:
+        return True
+    if handle_of(code) == 1:
+        return reason(code) in _NO_SUCH_KEY
+    return authorization_of(code) == 1 and reason(code) in _WRONG_MAC
 
 
 def _known(code: int) -> tuple[str, str] | None:

@@ -17,6 +17,7 @@ from strongroom._core import Secret, hkdf_sha256
 from strongroom.errors import TpmChangedError, TpmError, TpmTamperedError
 from strongroom.tpm.algorithms import Algorithm, KeyKind
 from strongroom.tpm.bootstrap import claimed_primary
+from strongroom.tpm.codes import proves_missing_key
 from strongroom.tpm.commands import Auth
 from strongroom.tpm.device import Clock, Device
 from strongroom.tpm.entities import ENDORSEMENT, OWNER, PERSISTENT_FIRST
@@ -143,8 +144,8 @@ def forget(road: Sessions, enrolment: Enrolment) -> None:
 
 def _recognise(road: Sessions) -> None:
     hint = (
-        "if it was cleared or replaced on purpose, enrol it again; "
-        "if not, look at who carries its answers"
+        "if it was cleared or replaced on purpose: `strongroom tpm enrol --replace`; "
+        "if not, distrust the way to it"
     )
     try:
         Device(road).clock()
@@ -154,7 +155,8 @@ def _recognise(road: Sessions) -> None:
             hint=hint,
         ) from err
     except TpmError as err:
-        if not err.code:
+        # Every other refusal says something about the TPM's state, and nothing about its keys.
+        if not proves_missing_key(err.code):
             raise
         raise TpmChangedError(
             f"the enrolled TPM's storage root key is gone ({err.message})", hint=hint

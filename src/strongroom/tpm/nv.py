@@ -89,6 +89,15 @@ class NvPublic:
         kind = NvType.COUNTER << _TYPE_SHIFT
         return cls(checked(index), int(_OWN) | kind, COUNTER_BYTES)
 
+    def counting_guesses(self) -> "NvPublic":
+        """Return the index as one of which the TPM counts wrong authorization values.
+
+        For values that a person chose. After some wrong ones the TPM locks itself for a while.
+
+        Spec: TPM 2.0 Part 1, 19.8 "Dictionary Attack Protection"; Part 2, 13.4, ``TPMA_NV_NO_DA``.
+        """
+        return values.replace(self, attributes=self.attributes & ~int(NvAttribute.NO_DA))
+
     @property
     def type(self) -> int:
         """The ``TPM_NT``."""

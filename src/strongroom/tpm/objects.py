@@ -267,19 +267,23 @@ def attestation_template() -> PublicArea:
     )
 
 
-def sealed_template(policy: bytes, *, with_auth: bool) -> PublicArea:
+def sealed_template(policy: bytes, *, with_auth: bool, counts_guesses: bool = False) -> PublicArea:
     """Return the template of sealed data.
 
     Args:
         policy: Digest of the policy that opens it, or nothing.
         with_auth: Its authorization value alone opens it too. Without a policy it has to.
+        counts_guesses: The TPM counts wrong authorization values, and locks itself after some. For
+            values that a person chose: 256 random bits need no counting, and a TPM that another
+            program has locked still opens what they protect.
+
+    Spec: TPM 2.0 Part 1, 19.8 "Dictionary Attack Protection"; Part 2, 8.3, ``noDA``.
     """
     attributes = (
-        ObjectAttribute.FIXED_TPM
-        | ObjectAttribute.FIXED_PARENT
-        | ObjectAttribute.NO_DA
-        | ObjectAttribute.ADMIN_WITH_POLICY
+        ObjectAttribute.FIXED_TPM | ObjectAttribute.FIXED_PARENT | ObjectAttribute.ADMIN_WITH_POLICY
     )
+    if not counts_guesses:
+        attributes |= ObjectAttribute.NO_DA
     if with_auth:
         attributes |= ObjectAttribute.USER_WITH_AUTH
     return PublicArea(

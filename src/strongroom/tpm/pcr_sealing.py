@@ -21,8 +21,15 @@ class PcrSealing(Generic[SecretT]):
         self._parent = parent
         self._objects = Objects(road)
 
-    def seal(self, data: SecretT, auth: SecretT | None, selection: PcrSelection) -> Blob:
-        """Seal data.
+    def seal(
+        self,
+        data: SecretT,
+        auth: SecretT | None,
+        selection: PcrSelection,
+        *,
+        counts_guesses: bool,
+    ) -> Blob:
+        """Seal data. See :meth:`Objects.seal` for the arguments.
 
         Raises:
             TpmError: The TPM does not have one of the PCRs; or as :meth:`Objects.seal`.
@@ -31,7 +38,9 @@ class PcrSealing(Generic[SecretT]):
         if selection.pcrs:
             digest = selection.digest_of(Device(self._road).read_pcrs(selection))
             demanded = policy.auth_value(policy.pcr(policy.EMPTY, selection, digest))
-        return self._objects.seal(self._parent, data, auth=auth, policy=demanded)
+        return self._objects.seal(
+            self._parent, data, auth=auth, policy=demanded, counts_guesses=counts_guesses
+        )
 
     def unseal(self, blob: Blob, auth: SecretT | None, selection: PcrSelection) -> SecretT:
         """Open what :meth:`seal` made.

@@ -159,14 +159,27 @@ class Objects(Generic[SecretT]):
         return self._road.run(command, auth).revealed()
 
     def seal(
-        self, parent: Key, data: SecretT, *, auth: SecretT | None, policy: bytes = b""
+        self,
+        parent: Key,
+        data: SecretT,
+        *,
+        auth: SecretT | None,
+        policy: bytes = b"",
+        counts_guesses: bool = False,
     ) -> Blob:
-        """Seal data under a parent: for who has the authorization value, and fulfils the policy.
+        """Seal data under a parent: the authorization value and the policy open it.
+
+        Args:
+            parent: A loaded storage key.
+            data: What to seal, at most 128 bytes.
+            auth: The authorization value, at most 32 bytes; ``None`` is the empty one.
+            policy: The digest of the policy, or nothing.
+            counts_guesses: See :func:`strongroom.tpm.objects.sealed_template`.
 
         Raises:
             TpmError: As :meth:`create`.
         """
-        template = sealed_template(policy, with_auth=not policy)
+        template = sealed_template(policy, with_auth=not policy, counts_guesses=counts_guesses)
         return self.create(parent, template, auth=auth, data=data)
 
     def _evict(self, entity: Entity, handle: int) -> None:

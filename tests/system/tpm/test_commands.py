@@ -82,7 +82,7 @@ def test_all_eleven_pass(operator: Operator, tmp_path: Path, kind: SocketKind, p
 
 
 def test_an_enrolled_tpm_is_the_only_one(operator: Operator, tmp_path: Path) -> None:
-    with swtpm(tmp_path) as first, swtpm(tmp_path) as second:
+    with swtpm(tmp_path) as first, swtpm(tmp_path, socket_kind="shared") as second:
         one, other = Shell(operator, first), Shell(operator, second)
         assert "not enrolled" in one.run("clock").stderr
         met = one.facts("enrol")
@@ -90,8 +90,15 @@ def test_an_enrolled_tpm_is_the_only_one(operator: Operator, tmp_path: Path) -> 
         assert "not enrolled" not in one.run("clock").stderr
         refused = other.run("clock", check=False)
         assert refused.returncode == 83
-        assert "enrol it again" in refused.stderr
-        other.run("enrol")
+        assert "strongroom tpm enrol --replace" in refused.stderr
+        kept = other.run("enrol", check=False)
+        assert kept.returncode == 2
+        assert "another TPM is enrolled here" in kept.stderr
+        assert persistent(second) == [STORAGE_ROOT]
+        one.run("clock")
+        one.run("enrol")
+        one.run("clock")
+        other.run("enrol", "--replace")
         other.run("clock")
         assert one.run("clock", check=False).returncode == 83
 
@@ -105,7 +112,7 @@ def test_an_index_from_its_definition_to_its_end(
     data.write_text(f"{DATA}\n")
     auth = ("--auth-file", value, "--in", place)
     made = shell.facts("nv", "define", INDEX, "--size", str(len(DATA)), *auth)
-    assert made["attributes"] == ["authwrite", "authread", "no_da"]
+    assert made["attributes"] == ["authwrite", "authread"]
     shell.run("nv", "write", INDEX, "--data-file", data, *auth)
     assert tpm.tool("tpm2_nvread", "-P", "a value", INDEX).stdout == DATA.encode()
     shell.run("nv", "read", INDEX, "--output", read, *auth)
@@ -114,7 +121,7 @@ def test_an_index_from_its_definition_to_its_end(
     assert [item["index"] for item in shell.facts("nv", "list", "--in", place)] == [INDEX]
     without = shell.run("nv", "read", INDEX, "--in", place, check=False)
     assert without.returncode == 80
-    assert "bad auth" in without.stderr
+    assert "a try is counted" in without.stderr
     assert "--auth-file FILE" in without.stderr
     shell.run("nv", "undefine", INDEX, "--in", place)
     assert shell.facts("nv", "list", "--in", place) == []
@@ -289,6 +296,79 @@ def opened_with_tools(tpm: Swtpm, sealed: dict[str, Any]) -> bytes:
     for kind in ("-t", "-l"):
         tpm.tool("tpm2_flushcontext", kind)
     return opened
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("pcrs", [(), ("--pcr", "16")])
+def test_the_tpm_counts_wrong_values_that_a_person_chose(
+    shell: Shell, operator: Operator, tpm: Swtpm, *, place: str, pcrs: tuple[str, ...]
+) -> None:
+    value, data, sealed = (operator.place / name for name in ("value", "data", "sealed"))
+    value.write_text("1234")
+    data.write_text(DATA)
+    auth = ("--auth-file", value, "--in", place)
+    shell.run("seal", "--data-file", data, "--output", sealed, *pcrs, *auth)
+    shell.run("nv", "define", INDEX, "--size", "4", *auth)
+    shell.run("nv", "write", INDEX, "--data-file", data, *auth, check=False)
+    value.write_text("0000")
+    counted = [
+        shell.run(*attempt, *auth, check=False).stderr
+        for attempt in (("unseal", sealed), ("nv", "write", INDEX, "--data-file", value)) * 2
+    ]
+    limit = variable(tpm, "TPM2_PT_MAX_AUTH_FAIL")
+    assert ["a try is counted" in said for said in counted] == [True] * limit + [False]
+    assert variable(tpm, "TPM2_PT_LOCKOUT_COUNTER") == limit
+    assert "tpm2_dictionarylockout --clear-lockout" in counted[-1]
+    value.write_text("1234")
+    assert shell.run("unseal", sealed, *auth, check=False).returncode == 80
+    tpm.tool("tpm2_dictionarylockout", "--clear-lockout")
+    assert shell.run("unseal", sealed, *auth).stdout == DATA
+
+
+def test_a_locked_tpm_opens_what_the_enclave_protects(
+    shell: Shell, operator: Operator, tpm: Swtpm
+) -> None:
+    data, sealed, guessed = (operator.place / name for name in ("data", "sealed", "guessed"))
+    data.write_text(DATA)
+    shell.run("enrol")
+    shell.run("seal", "--data-file", data, "--output", sealed, "--protected")
+    shell.run("seal", "--data-file", data, "--output", guessed, "--auth-file", data)
+    wrong = operator.place / "wrong"
+    wrong.write_text("0000")
+    for _ in range(variable(tpm, "TPM2_PT_MAX_AUTH_FAIL")):
+        shell.run("unseal", guessed, "--auth-file", wrong, check=False)
+    assert "lockout" in shell.run("unseal", guessed, "--auth-file", data, check=False).stderr
+    assert shell.run("unseal", sealed, "--protected").stdout == DATA
+
+
+def variable(tpm: Swtpm, name: str) -> int:
+    """Return a property of the TPM that changes."""
+    lines = tpm.tool("tpm2_getcap", "properties-variable").stdout.decode().splitlines()
+    return int(next(line for line in lines if line.startswith(f"{name}:")).split()[1], 16)
+
+
+def test_sealed_data_that_was_exchanged(shell: Shell, operator: Operator) -> None:
+    """Any program that can use the TPM can make the file that takes the place of another."""
+    shell.run("enrol")
+    data, value, genuine, forged = (
+        operator.place / name for name in ("data", "value", "genuine", "forged")
+    )
+    data.write_text(DATA)
+    value.write_text("1234")
+    shell.run("seal", "--data-file", data, "--output", genuine, "--protected")
+    data.write_text("attacker's choice")
+    shell.run("seal", "--data-file", data, "--output", forged, "--in", "host")
+    for words in (("--protected",), ("--auth-file", value)):
+        refused = shell.run("unseal", forged, *words, check=False)
+        assert refused.returncode == 10
+        assert "attacker" not in refused.stdout
+        assert "may have been exchanged" in refused.stderr
+    assert shell.run("unseal", genuine, "--protected").stdout == DATA
+    taken = shell.run("unseal", forged)
+    assert "any program that can use this TPM" in taken.stderr
+    claims = json.loads(forged.read_text())
+    forged.write_text(json.dumps({**claims, "protection": "enclave"}))
+    assert shell.run("unseal", forged, "--protected", check=False).returncode == 80
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -21,15 +21,19 @@ from strongroom.host.tpm.using import enclave_with_tpm
 from strongroom.tpm import PublicArea
 
 
-def enrol(choice: TpmChoice, roots: Path | None, report: Reporter) -> EnrolResult:
-    """Meet a TPM and pin its keys; a record of an earlier one is replaced.
+def enrol(choice: TpmChoice, roots: Path | None, report: Reporter, *, replace: bool) -> EnrolResult:
+    """Meet a TPM and pin its keys.
+
+    The same TPM can be enrolled again. Its attestation key is then a new one.
 
     Args:
         choice: Which TPM.
         roots: Certificates of the makers whose TPMs are taken; ``None`` takes any.
         report: Where notices go.
+        replace: It may take the place of another TPM's enrolment.
 
     Raises:
+        UsageError: Another TPM is enrolled, and ``replace`` is false. Nothing was changed here.
         TpmError: As :func:`using`.
         TpmUntrustedError: None of those makers vouches for it. Nothing was changed here.
         PlatformError: The record cannot be written.
@@ -40,6 +44,8 @@ def enrol(choice: TpmChoice, roots: Path | None, report: Reporter) -> EnrolResul
     with enclave_with_tpm(choice, report) as enclave:
         met = enclave.call(tpm_calls.MeetTpm(earlier))
         try:
+            if not replace:
+                _refuse_replacement(met.replaces)
             vouched_by = vouch(met)
             write_record(met.record)
         except BaseException:
@@ -81,6 +87,17 @@ def forget(choice: TpmChoice, report: Reporter) -> None:
         err.hint = f"to forget a TPM that is gone, remove {record_path()}; {err.hint}".rstrip("; ")
         raise
     remove_record()
+
+
+def _refuse_replacement(replaces: tpm_calls.Replacement) -> None:
+    hint = "if it is to take the place of the earlier one, add --replace"
+    if replaces == "another TPM":
+        raise UsageError("another TPM is enrolled here", hint=hint)
+    if replaces == "an unreadable record":
+        raise UsageError(
+            f"a TPM is enrolled here, and this enclave cannot read its record {record_path()}",
+            hint=hint,
+        )
 
 
 def _anybody(_met: tpm_calls.TpmMet) -> str:

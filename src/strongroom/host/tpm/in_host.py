@@ -106,6 +106,8 @@ class InHost:
             public = NvPublic.counter(index)
         else:
             public = NvPublic.ordinary(index, size_bytes)
+        if auth.protection == "password":
+            public = public.counting_guesses()
         self._nv.define(public, _value(auth))
         return _nv(public)
 
@@ -146,7 +148,10 @@ class InHost:
         """See :class:`Tpm`."""
         selection, content = PcrSelection.of(pcrs, BANKS[bank]), data.read_open()
         with self._objects.primary(OWNER, storage_root_template()) as root:
-            blob = PcrSealing(self._road, root).seal(content, _value(auth), selection)
+            counts_guesses = auth.protection == "password"
+            blob = PcrSealing(self._road, root).seal(
+                content, _value(auth), selection, counts_guesses=counts_guesses
+            )
         public, private = blob.public.wire.hex(), blob.private.hex()
         return SealedResult(public, private, bank, pcrs, auth.protection)
 

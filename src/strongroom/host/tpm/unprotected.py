@@ -20,7 +20,7 @@ from strongroom.tpm.commands import Answer, Auth, Command, Policy
 from strongroom.tpm.entities import NULL, Entity, permanent
 from strongroom.tpm.marshal import Reader, sized, u8, u16, u32
 from strongroom.tpm.refusals import refusal
-from strongroom.tpm.wire import Transmit
+from strongroom.tpm.wire import Transmit, patient
 
 _NO_SESSIONS: Final = 0x8001
 _SESSIONS: Final = 0x8002
@@ -35,7 +35,7 @@ class Unprotected:
     """A road whose secrets are bytes, and go over the wire as they are."""
 
     def __init__(self, transmit: Transmit) -> None:
-        self._transmit = transmit
+        self._transmit = patient(transmit)
         self._nonce_tpm = b""
 
     def run(self, command: Command[bytes], *auths: Auth[bytes]) -> Answer[bytes]:

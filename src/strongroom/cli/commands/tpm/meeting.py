@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     examples=(
         "strongroom tpm enrol --roots /etc/strongroom/tpm-makers",
         "strongroom tpm enrol --tpm swtpm:path=/run/tpm.sock",
+        "strongroom tpm enrol --replace",
     ),
     exits=(*TPM_EXITS, TpmUntrustedError),
 )
@@ -34,9 +35,17 @@ if TYPE_CHECKING:
     help="Certificates of makers of TPMs: one of them has to vouch for this one. Without it the "
     "TPM is trusted on first use.",
 )
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Let this TPM take the place of another one's enrolment. Values that were derived with "
+    "--protected for the earlier TPM are of no use with this one.",
+)
 @tpm_options
 @json_option
-def enrol_command(session: Session, *, roots: Path | None, **options: Unpack[TpmOptions]) -> None:
+def enrol_command(
+    session: Session, *, roots: Path | None, replace: bool, **options: Unpack[TpmOptions]
+) -> None:
     """Meet a TPM, and pin it.
 
     Its endorsement key is met, its storage root key found or made, and an attestation key made that
@@ -46,7 +55,7 @@ def enrol_command(session: Session, *, roots: Path | None, **options: Unpack[Tpm
 
     _require_enclave(options)
     with session.reporter() as report:
-        met = enrol(choice_of(options), roots, report)
+        met = enrol(choice_of(options), roots, report, replace=replace)
     vouched = f", by {met.vouched_by}" if met.vouched_by else ""
     session.show(
         met,

@@ -98,26 +98,22 @@ auth_file_option = click.option(
     metavar="FILE",
     type=click.Path(path_type=str),
     help="The authorization value is in FILE, at most 32 bytes; - is standard input. One trailing "
-    "newline is dropped.",
+    "newline is dropped. The TPM counts wrong values, and locks itself after some.",
 )
 """What a thing is protected by."""
 
 
+protected_option = click.option(
+    "--protected",
+    "protection",
+    flag_value="enclave",
+    help="The authorization value is one that this enclave derives for itself alone.",
+)
+
+
 def auth_options(function: Function) -> Function:
     """Add the options that say what protects an index."""
-    for option in reversed(
-        (
-            auth_file_option,
-            click.option(
-                "--protected",
-                "protection",
-                flag_value="enclave",
-                help="The authorization value is one that this enclave derives for itself alone.",
-            ),
-        )
-    ):
-        function = option(function)
-    return function
+    return auth_file_option(protected_option(function))
 
 
 index_argument = click.argument("index", metavar="INDEX", type=str)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Final, Unpack
 
 import click
 
@@ -14,7 +14,6 @@ from strongroom.cli.commands.tpm.options import (
     TPM_EXITS,
     AuthOptions,
     TpmOptions,
-    auth_file_option,
     auth_of,
     auth_options,
     bank_option,
@@ -22,7 +21,7 @@ from strongroom.cli.commands.tpm.options import (
     tpm_options,
     write_output,
 )
-from strongroom.cli.commands.tpm.secret_file import AUTHORIZATION, SEALED_DATA, SecretFile
+from strongroom.cli.commands.tpm.secret_file import SEALED_DATA, SecretFile
 from strongroom.cli.new_file import new_file
 from strongroom.cli.tree import command
 from strongroom.errors import FormatError, UsageError
@@ -99,14 +98,17 @@ def seal_command(
 
 @command(
     "unseal",
-    examples=("strongroom tpm unseal sealed.json --output secret",),
+    examples=(
+        "strongroom tpm unseal sealed.json --protected --output secret",
+        "strongroom tpm unseal sealed.json --auth-file value --output secret",
+    ),
     exits=(FormatError, *TPM_EXITS),
 )
 @click.argument("sealed", metavar="FILE", type=FilePath())
 @click.option(
     "--output", metavar="FILE", type=FilePath(), help="Write the data to FILE, a new one."
 )
-@auth_file_option
+@auth_options
 @tpm_options
 @json_option
 def unseal_command(
@@ -114,16 +116,22 @@ def unseal_command(
     *,
     sealed: Path,
     output: Path | None,
-    auth_file: str | None,
-    **options: Unpack[TpmOptions],
+    **options: Unpack[AuthOptions],
 ) -> None:
-    """Open sealed data."""
+    """Open sealed data.
+
+    The file says how the data was sealed, and others may have exchanged the file: any program that
+    can use the TPM can seal data without --protected. With --protected only data that this enclave
+    sealed with --protected is opened.
+    """
     from strongroom.host.tpm.sealed_file import read_sealed  # noqa: PLC0415 - only this command
     from strongroom.host.tpm.using import using  # noqa: PLC0415
 
     found = read_sealed(sealed)
-    auth = _auth_for(found, auth_file)
+    auth = _auth_for(found, options)
     with session.reporter() as report, using(choice_of(options), report) as tpm:
+        if auth.protection == "none":
+            report.notice("any program that can use this TPM could have sealed this data")
         write_output(session, output, lambda fd: tpm.unseal(found, auth, fd))
     if output is not None:
         session.show({"output": str(output)}, f"wrote {output}")
@@ -206,15 +214,34 @@ def _qualifying(text: str) -> bytes:
     return content
 
 
-def _auth_for(sealed: SealedResult, auth_file: str | None) -> Auth:
+def _auth_for(sealed: SealedResult, options: AuthOptions) -> Auth:
+    """Return what opens sealed data: the file's word is taken only where the operator gave none.
+
+    Raises:
+        FormatError: The file says that another protection was used than the operator says.
+        UsageError: It needs a value, and none was given.
+    """
     from strongroom.host.tpm.results import Auth  # noqa: PLC0415
 
-    if (sealed.protection == "password") != (auth_file is not None):
-        raise UsageError(
-            "the data was sealed with an authorization value"
-            if auth_file is None
-            else "the data was sealed without an authorization value that one could give",
-            hint="give --auth-file FILE" if auth_file is None else "leave out --auth-file",
+    given = auth_of(options)
+    if given.protection == "none":
+        if sealed.protection == "password":
+            raise UsageError(
+                "the data was sealed with an authorization value", hint="give --auth-file FILE"
+            )
+        return Auth(sealed.protection)
+    if given.protection != sealed.protection:
+        raise FormatError(
+            f"the data was sealed {_SEALED[sealed.protection]}, "
+            f"and not {_SEALED[given.protection]}",
+            hint="the file may have been exchanged: do not use what is in it",
         )
-    source = None if auth_file is None else SecretFile(auth_file, AUTHORIZATION)
-    return Auth(sealed.protection, source)
+    return given
+
+
+_SEALED: Final = {
+    "enclave": "with --protected",
+    "password": "with --auth-file",
+    "none": "without --protected and --auth-file",
+}
+"""By :data:`strongroom.host.tpm.results.Protection`."""
