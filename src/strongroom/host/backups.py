@@ -9,7 +9,8 @@ from strongroom.boundary import calls
 from strongroom.errors import UsageError
 from strongroom.host import known_enclaves, runtime, target
 from strongroom.host.contracts import ImageReference, Reporter, TeeName, Unlocking
-from strongroom.host.images import JsonValue, header_lock, loaded_image, open_files
+from strongroom.host.files import opened_files
+from strongroom.host.images import JsonValue, loaded_image
 from strongroom.host.known_enclaves import KnownEnclave
 from strongroom.host.launch import launch
 from strongroom.host.remembering import after_change
@@ -59,12 +60,12 @@ def restore_header(
     _check_tee(tee)
     runtime.sweep()
     with contextlib.ExitStack() as stack:
-        image_fd, header_fd = open_files(image, stack, read_only=False)
+        files = stack.enter_context(opened_files(image, read_only=False))
+        image_fd, header_fd = files.descriptors
         backup_fd = target.open_image(file, read_only=True)
         stack.callback(os.close, backup_fd)
-        target.ensure_not_in_use(image.path)
-        stack.enter_context(target.OpenLock(image_fd, path=image.path, read_only=False))
-        stack.enter_context(header_lock(image, image_fd, header_fd))
+        stack.enter_context(files.held(header_shared=False))
+        stack.enter_context(files.header_lock())
         enclave = stack.enter_context(launch(report, tee=tee, look_only=True))
         uuid = enclave.call(calls.ReadBackup(backup_fd)).uuid
         known = known_enclaves.find(uuid)

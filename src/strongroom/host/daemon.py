@@ -6,25 +6,26 @@ It stands beside one enclave and owns what is not secret. ``serve`` runs it in t
 """
 
 import contextlib
-import functools
 import json
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from strongroom.boundary import calls
 from strongroom.errors import StrongroomError, UsageError
 from strongroom.host import target
 from strongroom.host.contracts import OpenRequest
+from strongroom.host.files import VolumeFiles, opened_files
 from strongroom.host.launch import launch
 from strongroom.host.listening import listening_at, log
 from strongroom.host.request import decode_request
 from strongroom.host.runtime import Claim, VolumeDirectory, claim
-from strongroom.host.starting import StartDisk
 
 if TYPE_CHECKING:
     from strongroom.host.service import Service
+
+_READ_ONLY_HINT: Final = "open it with --read-only"
 
 
 class _ProgressRelay:
@@ -56,18 +57,15 @@ def serve(
     """
     os.umask(0o077)
     with contextlib.ExitStack() as stack:
-        image_fd = target.open_image(request.image.path, read_only=request.read_only)
-        stack.callback(os.close, image_fd)
-        header_fd = _open_header(request, stack)
-        direct_fd = _open_directly(request, image_fd, stack)
-        target.ensure_not_in_use(request.image.path)
-        stack.enter_context(
-            target.OpenLock(image_fd, path=request.image.path, read_only=request.read_only)
+        files = stack.enter_context(
+            opened_files(request.image, read_only=request.read_only, hint=_READ_ONLY_HINT)
         )
+        direct_fd = _open_directly(request, files.image_fd, stack)
+        stack.enter_context(files.held(header_shared=True))
         owned = stack.enter_context(claim(request.name))
         owned.directory.write_record({"image": str(request.image.path), "host_pid": os.getpid()})
         control = stack.enter_context(listening_at(owned.directory.control_socket))
-        service = _start(request, owned, (image_fd, header_fd), direct_fd)
+        service = _start(request, owned, files, direct_fd)
         try:
             service.write_record()
             ready(owned.directory)
@@ -79,40 +77,28 @@ def serve(
 def _start(
     request: OpenRequest,
     owned: Claim,
-    files: tuple[int, int | None],
+    files: VolumeFiles,
     direct_fd: int | None,
 ) -> "Service":
-    image_fd, header_fd = files
     relay = _ProgressRelay()
-    disk = StartDisk(request.image, read_only=request.read_only)
+    disk = files.start_disk()
     with owned.directory.log.open("ab", buffering=0) as log:
         enclave = launch(relay, log, tee=request.tee, transport=request.transport, disk=disk)
     try:
         # While the enclave starts, what this process needs once it has.
         from strongroom.host.service import Service  # noqa: PLC0415 - see above
 
-        lock = functools.partial(
-            target.HeaderLock,
-            image_fd if header_fd is None else header_fd,
-            path=request.image.header or request.image.path,
-        )
-        with lock():
-            given = enclave.files(image_fd, header_fd)
+        with files.header_lock():
+            given = enclave.files(*files.descriptors)
             order = calls.LoadDisk(*given, read_only=request.read_only, direct=direct_fd)
             facts = enclave.call(order)
-        service = relay.service = Service(request, owned, enclave, facts, header_lock=lock)
+        service = relay.service = Service(
+            request, owned, enclave, facts, header_lock=files.header_lock
+        )
     except BaseException:
         enclave.end()
         raise
     return service
-
-
-def _open_header(request: OpenRequest, stack: contextlib.ExitStack) -> int | None:
-    if request.image.header is None:
-        return None
-    header_fd = target.open_image(request.image.header, read_only=request.read_only)
-    stack.callback(os.close, header_fd)
-    return header_fd
 
 
 def _open_directly(request: OpenRequest, image_fd: int, stack: contextlib.ExitStack) -> int | None:

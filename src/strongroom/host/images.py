@@ -7,18 +7,14 @@ takes, so that the two never write at once; it works on open volumes too.
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Final, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from strongroom.boundary import calls
 from strongroom.boundary.sealed import BLANK
-from strongroom.errors import StrongroomError, UsageError
-from strongroom.host import known_enclaves, runtime, target
+from strongroom.errors import StrongroomError
+from strongroom.host import runtime
 from strongroom.host.contracts import (
-    FormatRequest,
-    FormatResult,
     ImageReference,
     KdfChoice,
     KeyslotResult,
@@ -27,85 +23,18 @@ from strongroom.host.contracts import (
     TeeName,
     Unlocking,
 )
+from strongroom.host.files import VolumeFiles, opened_files
 from strongroom.host.launch import EnclaveProcess, launch
 from strongroom.host.remembering import after_change, ensure_rememberable
-from strongroom.host.results import enrolment_facts_if_any
 from strongroom.host.sealed_elsewhere import explained
 from strongroom.host.sealing import RecoveryKeyReceiver
 from strongroom.host.silence import Silent
-from strongroom.host.starting import StartDisk
-from strongroom.host.state import ROOT, state_directory
 from strongroom.host.trust import VolumeTrust, own_enrolment
-from strongroom.units import MIB, ByteCount
 from strongroom.values import dataclass, replace
 
 JsonValue: TypeAlias = "str | int | bool | list[JsonValue] | dict[str, JsonValue] | None"
 
 KeyslotOrder = TypeVar("KeyslotOrder", calls.AddKeyslot, calls.ChangeKeyslot)
-
-DETACHED_HEADER_BYTES: Final = ByteCount(16 * MIB)
-
-
-def format_volume(
-    request: FormatRequest, passphrase: PassphraseSource, report: Reporter
-) -> FormatResult:
-    """Make a volume.
-
-    A file that is created appears under its name only when the volume is complete.
-
-    Raises:
-        TargetInUseError: The target holds data and ``force`` was not given.
-        MountedError: The target is in use.
-        NoSpaceError: There is no room for it.
-        SecretError: The passphrase could not be read or is empty.
-        NoPermissionError: The state directory cannot be written.
-        UsageError: Gramine cannot open a file that is yet to be made.
-    """
-    runtime.sweep()
-    _check_names(request)
-    how = Unlocking(request.tee)
-    disk = StartDisk(request.image, read_only=False)
-    with (
-        _format_target(request) as files,
-        launch(report, tee=how.tee, disk=disk) as enclave,
-    ):
-        known_enclaves.ensure_writable()
-        image, header = enclave.files(*files)
-        trust = VolumeTrust("", how, report, image=request.image.path)
-        recipient = enclave.call(calls.NewRecipient("format"))
-        recovery = None
-        if request.recovery_fd is not None:
-            recovery = RecoveryKeyReceiver(request.recovery_fd)
-        order = calls.CreateVolume(
-            image=image,
-            header=header,
-            label=request.label,
-            sector_size_bytes=request.sector_size_bytes,
-            key_bits=request.key_bits,
-            factors=_factors(request.factors),
-            seal_policy=request.seal_policy,
-            kdf=_kdf(request.kdf),
-            passphrase=BLANK,
-            recovery_key_to=None if recovery is None else recovery.public_key,
-        )
-        sealed = trust.sealed(recipient, "format", passphrase, "New passphrase: ", request=order)
-        created = enclave.call(replace(order, passphrase=sealed))
-        # A volume whose recovery key was lost on the way must not appear.
-        if recovery is not None and created.recovery_key is not None:
-            recovery.deliver(created.recovery_key)
-        if created.enrolment is not None and os.geteuid() != ROOT:
-            report.notice(
-                f"sealed to the enclave of this account, in {state_directory()}: another account"
-                " of this machine, root with sudo too, opens it with a recovery key only"
-            )
-        with after_change(report):
-            trust.remember(
-                created.uuid,
-                created.enrolment,
-                authenticated=created.enrolment is not None,
-                epoch=created.epoch,
-            )
-    return _format_result(request, created)
 
 
 def dump(image: ImageReference, *, tee: TeeName) -> dict[str, JsonValue]:
@@ -162,8 +91,8 @@ def add_keyslot(  # noqa: PLR0913 - one argument for each thing that is asked fo
         order = calls.AddKeyslot(
             existing=BLANK,
             new=None if added is None else BLANK,
-            factors=_factors(own if factors is None else factors),
-            kdf=_kdf(kdf),
+            factors=factors_of(own if factors is None else factors),
+            kdf=kdf_parameters(kdf),
             keyslot=keyslot,
             recovery_key_to=None if recovery is None else recovery.public_key,
         )
@@ -193,7 +122,7 @@ def change_keyslot(
     """
     runtime.sweep()
     with loaded_image(image, how, report, read_only=False) as loaded:
-        order = calls.ChangeKeyslot(BLANK, BLANK, _kdf(kdf), keyslot)
+        order = calls.ChangeKeyslot(BLANK, BLANK, kdf_parameters(kdf), keyslot)
         written = loaded.enclave.call(loaded.with_passphrases(order, existing, new))
         loaded.remember(written.epoch)
     return _keyslot_result(written.keyslot)
@@ -306,85 +235,34 @@ def loaded_image(
     keys, which takes no passphrase. Else what a change makes of it can be remembered.
 
     Raises:
+        AlreadyOpenError: The header is to be changed, and is in use by another way.
         StrongroomError: The image cannot be opened, its header is not valid, or the state directory
             cannot be written.
     """
-    with contextlib.ExitStack() as stack:
-        image_fd, header_fd = open_files(image, stack, read_only=read_only)
-        disk = StartDisk(image, read_only=read_only)
-        enclave = stack.enter_context(launch(report, tee=how.tee, disk=disk, look_only=read_only))
-        stack.enter_context(header_lock(image, image_fd, header_fd))
-        files = enclave.files(image_fd, header_fd)
-        facts = enclave.call(calls.LoadDisk(*files, read_only=read_only))
-        for notice in facts.notices:
-            report.notice(notice)
+    with opened_files(image, read_only=read_only) as files:
         if not read_only:
-            ensure_rememberable(facts)
-        trust = VolumeTrust(facts.uuid, how, report, image=image.path, changes=facts.acceptable)
-        with explained(trust, facts.enrolment):
-            yield LoadedImage(enclave, facts, trust, report)
-
-
-def open_files(
-    image: ImageReference, stack: contextlib.ExitStack, *, read_only: bool
-) -> tuple[int, int | None]:
-    """Open an image, and its detached header if it has one, until the stack is unwound."""
-    image_fd = target.open_image(image.path, read_only=read_only)
-    stack.callback(os.close, image_fd)
-    if image.header is None:
-        return image_fd, None
-    header_fd = target.open_image(image.header, read_only=read_only)
-    stack.callback(os.close, header_fd)
-    return image_fd, header_fd
-
-
-def header_lock(
-    image: ImageReference, image_fd: int, header_fd: int | None
-) -> contextlib.AbstractContextManager[object]:
-    """Return the lock that everybody holds who reads or writes a header."""
-    return target.HeaderLock(
-        image_fd if header_fd is None else header_fd, path=image.header or image.path
-    )
-
-
-def _check_names(request: FormatRequest) -> None:
-    """Refuse to make files for an enclave that opens them by their names when it starts."""
-    header = request.image.header
-    makes_header = header is not None and not header.exists()
-    if request.tee == "gramine" and (request.size_bytes is not None or makes_header):
-        raise UsageError(
-            "Gramine opens files that are there already, by the names in its manifest",
-            hint="make the file first: truncate --size SIZE FILE",
-        )
+            files.ensure_header_may_change()
+        with loaded_files(files, how, report) as loaded:
+            yield loaded
 
 
 @contextlib.contextmanager
-def _format_target(request: FormatRequest) -> Iterator[tuple[int, int | None]]:
-    with contextlib.ExitStack() as stack:
-        image = request.image
-        header_fd = None
-        if request.size_bytes is not None:
-            image_fd = stack.enter_context(
-                target.create_image(image.path, request.size_bytes, sparse=request.sparse)
-            )
-        else:
-            target.ensure_formattable(image.path, force=request.force)
-            image_fd = target.open_image(image.path, read_only=False)
-            stack.callback(os.close, image_fd)
-            stack.enter_context(target.OpenLock(image_fd, path=image.path, read_only=False))
-            stack.enter_context(target.HeaderLock(image_fd, path=image.path))
-        if image.header is not None:
-            header_fd = _format_header(image.header, stack, force=request.force)
-        yield image_fd, header_fd
-
-
-def _format_header(path: Path, stack: contextlib.ExitStack, *, force: bool) -> int:
-    if not path.exists():
-        return stack.enter_context(target.create_image(path, DETACHED_HEADER_BYTES, sparse=False))
-    target.ensure_formattable(path, force=force)
-    header_fd = target.open_image(path, read_only=False)
-    stack.callback(os.close, header_fd)
-    return header_fd
+def loaded_files(files: VolumeFiles, how: Unlocking, report: Reporter) -> Iterator[LoadedImage]:
+    """Start an enclave for open files, as :func:`loaded_image` does."""
+    with (
+        launch(report, tee=how.tee, disk=files.start_disk(), look_only=files.read_only) as enclave,
+        files.header_lock(),
+    ):
+        given = enclave.files(*files.descriptors)
+        facts = enclave.call(calls.LoadDisk(*given, read_only=files.read_only))
+        for notice in facts.notices:
+            report.notice(notice)
+        if not files.read_only:
+            ensure_rememberable(facts)
+        image = files.image.path
+        trust = VolumeTrust(facts.uuid, how, report, image=image, changes=facts.acceptable)
+        with explained(trust, facts.enrolment):
+            yield LoadedImage(enclave, facts, trust, report)
 
 
 def _deliver(receiver: RecoveryKeyReceiver, key: calls.SealedReply, keyslot: int) -> None:
@@ -398,11 +276,13 @@ def _deliver(receiver: RecoveryKeyReceiver, key: calls.SealedReply, keyslot: int
         ) from err
 
 
-def _factors(names: tuple[str, ...]) -> calls.Factors:
+def factors_of(names: tuple[str, ...]) -> calls.Factors:
+    """Return factors as a call has them."""
     return names  # type: ignore[return-value]  # refused by the boundary's schema
 
 
-def _kdf(choice: KdfChoice) -> calls.KdfParameters:
+def kdf_parameters(choice: KdfChoice) -> calls.KdfParameters:
+    """Return the operator's choice as a call has it."""
     return calls.KdfParameters(
         algorithm=choice.algorithm,
         hash_name=choice.hash_name,  # type: ignore[arg-type]  # refused by the boundary's schema
@@ -412,31 +292,13 @@ def _kdf(choice: KdfChoice) -> calls.KdfParameters:
     )
 
 
-def _format_result(request: FormatRequest, created: calls.Created) -> FormatResult:
-    return FormatResult(
-        image=str(request.image.path),
-        uuid=created.uuid,
-        cipher=created.cipher,
-        key_bits=created.key_bits,
-        sector_size_bytes=created.sector_size_bytes,
-        data_offset_bytes=created.data_offset_bytes,
-        data_size_bytes=created.data_size_bytes,
-        keyslots=tuple(slot.number for slot in created.keyslots),
-        recovery_keyslot=created.recovery_keyslot,
-        kdf=_kdf_facts(created.keyslots[0]),
-        factors=created.keyslots[0].factors,
-        enrolment=enrolment_facts_if_any(created.enrolment),
-        epoch=created.epoch,
-    )
-
-
 def _keyslot_result(slot: calls.Keyslot) -> KeyslotResult:
     return KeyslotResult(
         keyslot=slot.number,
         kind=slot.kind,
         factors=slot.factors,
         priority=slot.priority,
-        kdf=_kdf_facts(slot),
+        kdf=kdf_facts(slot),
         cipher=slot.cipher,
         key_bits=slot.key_bits,
         area_offset_bytes=slot.area_offset_bytes,
@@ -444,7 +306,8 @@ def _keyslot_result(slot: calls.Keyslot) -> KeyslotResult:
     )
 
 
-def _kdf_facts(slot: calls.Keyslot) -> dict[str, int | str]:
+def kdf_facts(slot: calls.Keyslot) -> dict[str, int | str]:
+    """Return the key derivation of a keyslot for JSON."""
     if slot.kdf == "pbkdf2":
         return {"type": slot.kdf, "hash": slot.kdf_hash, "iterations": slot.kdf_iterations}
     return {

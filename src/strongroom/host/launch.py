@@ -163,7 +163,7 @@ def launch(
         tee: The provider that it is to use.
         python: The interpreter whose Strongroom is started; this one's own by default.
         transport: How it is reached. Gramine knows standard input and output only.
-        disk: What it is to use, when that cannot be passed later. Only then is it opened by name.
+        disk: What it is to use, when that cannot be passed later.
         tpm: The way to its TPM, if it is to have one.
         look_only: It is asked for what needs no secret: no identity is made for it, and it starts
             without one too.
@@ -224,4 +224,11 @@ def _launch_gramine(
         stack.callback(new_link.close)
         with io_flusher():
             starter = gramine.start(new_link, log, disk=disk)
-        return EnclaveProcess(starter.pid, new_link.connect(), report, starter=starter)
+        enclave = EnclaveProcess(starter.pid, new_link.connect(), report, starter=starter)
+        if disk is not None:
+            try:
+                disk.ensure_in_place()
+            except BaseException:
+                enclave.end()
+                raise
+        return enclave

@@ -7,7 +7,7 @@ from pathlib import Path
 from strongroom.boundary import calls
 from strongroom.boundary.sealed import BLANK
 from strongroom.errors import KeyslotStateError
-from strongroom.host import attestation, runtime, target
+from strongroom.host import attestation, runtime
 from strongroom.host.contracts import (
     ImageReference,
     PassphraseSource,
@@ -16,7 +16,8 @@ from strongroom.host.contracts import (
     SealPolicy,
     Unlocking,
 )
-from strongroom.host.images import LoadedImage, loaded_image, open_files
+from strongroom.host.files import VolumeFiles, opened_files
+from strongroom.host.images import LoadedImage, loaded_files
 from strongroom.host.launch import launch
 from strongroom.host.remembering import after_change
 from strongroom.host.results import enrolment_facts
@@ -55,10 +56,9 @@ def reseal(
     """
     runtime.sweep()
     with contextlib.ExitStack() as stack:
-        image_fd, _ = open_files(image, stack, read_only=False)
-        target.ensure_not_in_use(image.path)
-        stack.enter_context(target.OpenLock(image_fd, path=image.path, read_only=False))
-        loaded = stack.enter_context(loaded_image(image, how, report, read_only=False))
+        files = stack.enter_context(opened_files(image, read_only=False))
+        stack.enter_context(files.held(header_shared=False))
+        loaded = stack.enter_context(loaded_files(files, how, report))
         before = loaded.facts.enrolment
         if before is None:
             raise KeyslotStateError(
@@ -72,7 +72,7 @@ def reseal(
             resealed = loaded.enclave.call(replace(order, existing=sealed))
         else:
             resealed = _hand_over(
-                image, loaded, passphrase, report, how=how, policy=wanted, successor=successor
+                files, loaded, passphrase, report, how=how, policy=wanted, successor=successor
             )
         with after_change(report):
             loaded.trust.remember(
@@ -93,7 +93,7 @@ def reseal(
 
 
 def _hand_over(
-    image: ImageReference,
+    files: VolumeFiles,
     loaded: LoadedImage,
     passphrase: PassphraseSource,
     report: Reporter,
@@ -102,9 +102,7 @@ def _hand_over(
     policy: SealPolicy,
     successor: Path,
 ) -> calls.Resealed:
-    with contextlib.ExitStack() as stack:
-        image_fd, header_fd = open_files(image, stack, read_only=False)
-        following = stack.enter_context(launch(report, tee=how.tee, python=successor))
+    with launch(report, tee=how.tee, python=successor) as following:
         offered = following.call(calls.BecomeSuccessor())
         attested = attestation.check(
             offered.report, "handover", offered.public_key, tee=how.tee, known=None
@@ -118,5 +116,5 @@ def _hand_over(
         sealed = loaded.sealed(passphrase, _PROMPT, order, next_enclave=following_measurement)
         handover = loaded.enclave.call(replace(order, existing=sealed))
         # The header's lock is held around both, so this is the header that was handed over.
-        following.call(calls.LoadDisk(image_fd, header_fd, read_only=False))
+        following.call(calls.LoadDisk(*files.descriptors, read_only=False))
         return following.call(calls.TakeOver(handover))

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from strongroom.host.doctor import doctor
     from strongroom.host.foreground import serve_volume
     from strongroom.host.forgetting import forget
+    from strongroom.host.formatting import format_volume
     from strongroom.host.identity import identity
     from strongroom.host.images import (
         add_keyslot,
         change_keyslot,
         dump,
-        format_volume,
         list_keyslots,
         remove_keyslot,
         selftest,
@@ -41,7 +41,7 @@ else:
             "doctor": "strongroom.host.doctor",
             "dump": "strongroom.host.images",
             "forget": "strongroom.host.forgetting",
-            "format_volume": "strongroom.host.images",
+            "format_volume": "strongroom.host.formatting",
             "identity": "strongroom.host.identity",
             "list_keyslots": "strongroom.host.images",
             "list_volumes": "strongroom.host.listing",

@@ -13,11 +13,9 @@ from strongroom.host.target import (
     HeaderLock,
     OpenLock,
     create_image,
-    ensure_formattable,
-    ensure_not_in_use,
     open_image,
-    probe_signatures,
 )
+from tests.targets import ensure_formattable, ensure_free, signatures
 
 from .conftest import require, run, wait_for
 
@@ -91,7 +89,7 @@ def test_a_device_that_is_mounted_where_we_cannot_see_is_in_use(
         try:
             wait_for(ready.exists, "the mount")
             with pytest.raises(MountedError, match="another mount namespace"):
-                ensure_not_in_use(device)
+                ensure_free(device)
         finally:
             other.kill()
     wait_for(lambda: is_free(device), "the end of the mount")
@@ -102,7 +100,7 @@ def test_a_swap_file_is_in_use(image: Path) -> None:
     image.write_bytes(bytes(8 << 20))
     image.chmod(0o600)
     run("mkswap", image)
-    assert "swap" in probe_signatures(image)
+    assert "swap" in signatures(image)
     with pytest.raises(TargetInUseError, match="swap"):
         ensure_formattable(image, force=False)
     started = subprocess.run(["swapon", str(image)], check=False, capture_output=True, text=True)
@@ -117,7 +115,7 @@ def test_a_swap_file_is_in_use(image: Path) -> None:
 
 def test_a_free_device_with_a_file_system_needs_force(device: Path) -> None:
     run("mkfs.ext4", "-q", device)
-    assert probe_signatures(device) == ("ext4",)
+    assert signatures(device) == ("ext4",)
     with pytest.raises(TargetInUseError, match="ext4"):
         ensure_formattable(device, force=False)
     ensure_formattable(device, force=True)
@@ -187,7 +185,7 @@ def test_a_kill_while_an_image_is_made_leaves_nothing(tmp_path: Path) -> None:
 
 def is_free(device: Path) -> bool:
     try:
-        ensure_not_in_use(device)
+        ensure_free(device)
     except MountedError:
         return False
     return True

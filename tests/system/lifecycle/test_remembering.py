@@ -12,7 +12,7 @@ import pytest
 
 from strongroom._core import Secret, read_secret_file
 from strongroom.errors import NoSpaceError
-from strongroom.host import images, known_enclaves
+from strongroom.host import formatting, images, known_enclaves
 from strongroom.host.contracts import FormatRequest, ImageReference, KdfChoice, Unlocking
 from tests.harness import CHEAP_KDF, Operator
 
@@ -234,7 +234,7 @@ def test_a_volume_appears_and_so_does_its_recovery_key(
 ) -> None:
     new, recovery = machine.place / "new.img", machine.place / "recovery"
     with recovery.open("wb") as file:
-        images.format_volume(
+        formatting.format_volume(
             FormatRequest(
                 ImageReference(new), CHEAP, size_bytes=20 << 20, recovery_fd=file.fileno()
             ),

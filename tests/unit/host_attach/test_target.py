@@ -18,12 +18,10 @@ from strongroom.host.target import (
     HeaderLock,
     OpenLock,
     create_image,
-    ensure_formattable,
-    ensure_not_in_use,
     images,
     open_image,
-    probe_signatures,
 )
+from tests.targets import ensure_formattable, signatures
 
 pytestmark = pytest.mark.unit
 
@@ -49,7 +47,7 @@ class StoppedError(Exception):
 
 
 def test_an_empty_image_may_be_formatted(image: Path) -> None:
-    assert probe_signatures(image) == ()
+    assert signatures(image) == ()
     ensure_formattable(image, force=False)
 
 
@@ -74,7 +72,7 @@ def test_what_is_there_is_named_and_protected(
     os.truncate(image, 8 << 20)
     put(image, offset, magic)
     before = image.read_bytes()
-    assert name in probe_signatures(image)
+    assert name in signatures(image)
     with pytest.raises(TargetInUseError, match=name):
         ensure_formattable(image, force=False)
     ensure_formattable(image, force=True)
@@ -90,9 +88,8 @@ def test_without_the_tool_luks_is_still_known_and_nothing_is_formatted(
 
 
 def test_a_missing_target_is_not_found(tmp_path: Path) -> None:
-    for call in (probe_signatures, ensure_not_in_use):
-        with pytest.raises(NotFoundError):
-            call(tmp_path / "none")
+    with pytest.raises(NotFoundError):
+        open_image(tmp_path / "none", read_only=True)
 
 
 # --- owning it

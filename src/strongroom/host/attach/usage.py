@@ -100,8 +100,12 @@ def processes_with(device: Path) -> tuple[Use, ...]:
     return tuple(found)
 
 
-def claim(device: Path) -> int:
+def claim(device: Path, *, called: Path | None = None) -> int:
     """Open a block device exclusively, so that nothing can mount or claim it until it is closed.
+
+    Args:
+        device: The device.
+        called: What a message calls it, by default its path.
 
     Returns:
         A read-only descriptor; the caller closes it.
@@ -111,14 +115,15 @@ def claim(device: Path) -> int:
         NotFoundError: The device is gone.
         NoPermissionError: The caller may not open it.
     """
+    name = called or device
     try:
         return os.open(device, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as err:
         if err.errno == errno.EBUSY:
-            raise in_use(device, device_uses(device)) from err
+            raise in_use(name, device_uses(device)) from err
         if err.errno in {errno.EACCES, errno.EPERM}:
-            raise NoPermissionError(f"no permission to open {device}") from err
-        raise NotFoundError(f"{device} cannot be opened: {err.strerror}") from err
+            raise NoPermissionError(f"no permission to open {name}") from err
+        raise NotFoundError(f"{name} cannot be opened: {err.strerror}") from err
 
 
 def in_use(target: Path, uses: tuple[Use, ...]) -> MountedError:

@@ -53,7 +53,7 @@ def start(
                 *(program, "-I", "-m", "strongroom.enclave", "--boundary", link.address),
                 *("--pid-fd", str(pid_writer)),
                 *("--tee", "process", "--state", str(state_directory().absolute())),
-                *([] if disk is None else disk.arguments()),
+                *([] if disk is None else disk.inherited_arguments()),
                 *(["--read-only"] if disk is not None and disk.read_only else []),
                 *(["--tpm"] if with_tpm else []),
                 *(["--look-only"] if look_only else []),
@@ -66,7 +66,11 @@ def start(
                     stderr=log,
                     env=ENVIRONMENT,
                     cwd="/",
-                    pass_fds=(*link.descriptors, pid_writer),
+                    pass_fds=(
+                        *link.descriptors,
+                        pid_writer,
+                        *(() if disk is None else disk.descriptors),
+                    ),
                 )
         finally:
             os.close(pid_writer)

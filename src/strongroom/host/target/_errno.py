@@ -17,21 +17,24 @@ from strongroom.errors import (
 
 
 @contextmanager
-def translating(path: Path) -> Iterator[None]:
+def translating(path: Path, *, read_only_hint: str = "") -> Iterator[None]:
     """Raise the errors of the system in the block as ours; ``path`` is what they are about."""
     try:
         yield
     except OSError as err:
-        raise translated(err, path) from err
+        raise translated(err, path, read_only_hint=read_only_hint) from err
 
 
-def translated(err: OSError, path: Path) -> StrongroomError:
-    """Return the error of ours that says the same."""
+def translated(err: OSError, path: Path, *, read_only_hint: str = "") -> StrongroomError:
+    """Return the error of ours that says the same; the hint is for what may not be written."""
     match err.errno:
         case errno.ENOENT | errno.ENOTDIR:
             return NotFoundError(f"{path} does not exist")
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            return NoPermissionError(f"no permission to use {path}: {err.strerror}")
+            return NoPermissionError(
+                f"no permission to use {path}: {err.strerror}",
+                hint=read_only_hint if err.errno == errno.EROFS else "",
+            )
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
             return NoSpaceError(f"no room for {path}: {err.strerror}")
         case errno.EEXIST:

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from strongroom.errors import DiskError, TargetInUseError, UnavailableError
-from strongroom.host.attach.usage import claim, device_uses, file_uses, in_use
+from strongroom.host.attach.usage import device_uses, file_uses, in_use
 from strongroom.host.target._errno import translated
-from strongroom.host.target.images import open_image
 
 _LUKS_PRIMARY: Final = b"LUKS\xba\xbe"
 _LUKS_SECONDARY: Final = b"SKUL\xba\xbe"
@@ -22,41 +21,41 @@ _SECONDARY_OFFSETS: Final = tuple(0x4000 << shift for shift in range(9))
 _PROBE_SECONDS: Final = 60.0
 
 
-def probe_signatures(path: Path) -> tuple[str, ...]:
+def probe_signatures(fd: int, path: Path) -> tuple[str, ...]:
     """Return the types of all known signatures: file systems, partition tables, RAID, LUKS.
 
     All of them, also where they contradict each other. LUKS is looked for at the places of both
     headers without any tool.
 
+    Args:
+        fd: The open target. Nothing is opened by name: what is found is what ``fd`` writes to.
+        path: What a message calls it.
+
     Raises:
-        NotFoundError: There is no such file.
-        NoPermissionError: The caller may not read it.
         UnavailableError: util-linux's ``wipefs`` is missing or failed, so nobody knows.
         DiskError: Reading failed.
     """
-    fd = open_image(path, read_only=True)
     try:
         found = ["crypto_LUKS"] if _has_luks_magic(fd) else []
         found += _probe_with_wipefs(fd)
     except OSError as err:
         raise DiskError(f"{path} cannot be read: {err.strerror}") from err
-    finally:
-        os.close(fd)
     return tuple(dict.fromkeys(found))
 
 
-def ensure_formattable(path: Path, *, force: bool) -> None:
-    """Refuse a target that is in use, or that holds anything known unless ``force`` is given.
+def ensure_formattable(fd: int, path: Path, *, force: bool) -> None:
+    """Refuse a target that holds anything known, unless ``force`` is given.
+
+    The target must be held (:class:`strongroom.host.target.Hold`), and be written through ``fd``
+    alone: another file may be at ``path`` by then.
 
     Raises:
-        MountedError: It is in use, which ``force`` does not excuse.
         TargetInUseError: It holds something; the message says what.
         StrongroomError: Whatever :func:`probe_signatures` raises.
     """
-    ensure_not_in_use(path)
     if force:
         return
-    found = probe_signatures(path)
+    found = probe_signatures(fd, path)
     if found:
         raise TargetInUseError(
             f"{path} holds {', '.join(found)}",
@@ -64,26 +63,23 @@ def ensure_formattable(path: Path, *, force: bool) -> None:
         )
 
 
-def ensure_not_in_use(path: Path) -> None:
+def ensure_unused(fd: int, path: Path) -> None:
     """Refuse a block device that is mounted, held or swap, and a file under a loop device or swap.
 
-    A snapshot: what begins to use the target later is not seen. An open lock keeps Strongroom's own
-    commands apart; nothing keeps root from mounting.
+    A snapshot: what begins to use the target later is not seen.
 
     Raises:
-        MountedError: It is in use; the message says by whom.
-        NotFoundError: There is no such file.
-        NoPermissionError: The caller may not look at it.
+        MountedError: It is in use; the message says by what.
+        StrongroomError: The caller may not look at it.
     """
+    target = Path(f"/proc/self/fd/{fd}")
     try:
-        is_device = stat.S_ISBLK(path.stat().st_mode)
-        uses = device_uses(path) if is_device else file_uses(path)
+        is_device = stat.S_ISBLK(os.fstat(fd).st_mode)
+        uses = device_uses(target) if is_device else file_uses(target)
     except OSError as err:
         raise translated(err, path) from err
     if uses:
         raise in_use(path, uses)
-    if is_device:
-        os.close(claim(path))
 
 
 def _has_luks_magic(fd: int) -> bool:

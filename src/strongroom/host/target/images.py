@@ -2,36 +2,58 @@
 """Opening an image, and making a new one."""
 
 import errno
+import fcntl
 import os
 import stat
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
-from strongroom.errors import UnavailableError, UsageError
+from strongroom.errors import NoPermissionError, UnavailableError, UsageError
 from strongroom.host.attach._libc import reserve
 from strongroom.host.target._errno import translated, translating
 
+_BLKROGET: Final = 0x125E
+_INT: Final = struct.Struct("i")
 
-def open_image(path: Path, *, read_only: bool) -> int:
+
+def open_image(path: Path, *, read_only: bool, hint: str = "") -> int:
     """Open an image, a regular file or block device, following links; the caller closes it.
+
+    A block device that is protected against writing can be opened for it, and loses every write
+    later; it is refused here.
+
+    Args:
+        path: Its name.
+        read_only: Open it for reading only.
+        hint: How to go on where it may not be written.
 
     Raises:
         NotFoundError: There is no such file.
-        NoPermissionError: The caller may not open it so, or the file system is read-only.
+        NoPermissionError: The caller may not open it so, the file system is read-only, or the
+            device is protected against writing.
         UsageError: It is something else, such as a directory or a pipe.
         DiskError: Opening failed otherwise.
     """
     access = os.O_RDONLY if read_only else os.O_RDWR
-    try:
+    with translating(path, read_only_hint="" if read_only else hint):
         # Opening a pipe or a character device can wait or do things, so look first.
-        _ensure_image(path.stat().st_mode, path)
-        fd = os.open(path, access | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError as err:
-        raise translated(err, path) from err
+        looked_at = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            _ensure_image(os.fstat(looked_at).st_mode, path)
+            by_descriptor = f"/proc/self/fd/{looked_at}"
+            fd = os.open(by_descriptor, access | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        finally:
+            os.close(looked_at)
     try:
-        _ensure_image(os.fstat(fd).st_mode, path)
         os.set_blocking(fd, True)
+        if not read_only and stat.S_ISBLK(os.fstat(fd).st_mode) and _is_write_protected(fd):
+            raise NoPermissionError(
+                f"{path} is write-protected",
+                hint=hint or f"take the protection off: blockdev --setrw {path}",
+            )
     except BaseException:
         os.close(fd)
         raise
@@ -104,6 +126,11 @@ def create_image(path: Path, size_bytes: int, *, sparse: bool) -> Iterator[int]:
                     os.unlink(temporary, dir_fd=directory)
     finally:
         os.close(directory)
+
+
+def _is_write_protected(fd: int) -> bool:
+    answer = fcntl.ioctl(fd, _BLKROGET, bytes(_INT.size))
+    return bool(_INT.unpack(answer)[0])
 
 
 def _ensure_image(mode: int, path: Path) -> None:

@@ -14,9 +14,13 @@ from typing import Final, Self
 
 from strongroom.errors import AlreadyOpenError, PlatformError
 from strongroom.host.target._errno import translated
+from strongroom.values import dataclass
 
 OPEN_LOCK_OFFSET: Final = (1 << 62) + 0x5372
-"""The byte whose lock means "open". No image reaches it, so it is never a byte of data."""
+"""Where the bytes begin whose lock means "open". No image reaches them: they are never data."""
+
+WHOLE_BYTES: Final = 1 << 61
+"""The length of the lock of a whole image, however large it becomes."""
 
 _HEADER_LOCK_SECONDS: Final = 30.0
 _LOCK_POLL_SECONDS: Final = 0.02
@@ -28,26 +32,37 @@ _FLOCK: Final = struct.Struct("hhqqi0q")
 class OpenLock:
     """The exclusion of two opens of one image, of which one may write.
 
-    An open-file-description lock on one byte far behind all data: it belongs to the descriptor, is
-    shared with processes that inherit or are sent it, and goes when the last of them closes it.
+    An open-file-description lock far behind all data: it belongs to the descriptor, is shared with
+    processes that inherit or are sent it, and goes when the last of them closes it.
     It is not a ``flock``, because cryptsetup takes that for its own work on a header and must be
-    able to do so on an open volume. Locks of different nodes of one block device do not meet.
+    able to do so on an open volume. Each byte of the lock stands for a byte of the image, so that
+    devices on different parts of one file do not exclude each other. Locks of different nodes of
+    one block device do not meet; :class:`strongroom.host.target.Hold` claims the device as well.
 
     Spec: fcntl(2), "Open file description locks".
     """
 
-    def __init__(self, fd: int, *, path: Path, read_only: bool) -> None:
-        """Lock; ``fd`` must be open for writing unless ``read_only``.
+    def __init__(
+        self, fd: int, *, path: Path, read_only: bool, start: int = 0, length: int = WHOLE_BYTES
+    ) -> None:
+        """Lock a part of the image, by default all of it.
+
+        Args:
+            fd: The image; open for writing unless ``read_only``.
+            path: What a message calls it.
+            read_only: Allow others that lock it so.
+            start: Where the part begins, in bytes of the image.
+            length: The size of the part in bytes.
 
         Raises:
-            AlreadyOpenError: Somebody else has the image open.
+            AlreadyOpenError: Another process has the image open.
             PlatformError: The file system has no such locks.
         """
         self._fd = fd
+        self._start, self._length = start, length
+        kind = fcntl.F_RDLCK if read_only else fcntl.F_WRLCK
         try:
-            fcntl.fcntl(
-                fd, fcntl.F_OFD_SETLK, _flock(fcntl.F_RDLCK if read_only else fcntl.F_WRLCK)
-            )
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock(kind, start, length))
         except OSError as err:
             if err.errno in {errno.EAGAIN, errno.EACCES}:
                 raise AlreadyOpenError(
@@ -69,7 +84,31 @@ class OpenLock:
     def release(self) -> None:
         """Unlock without closing the descriptor."""
         with suppress(OSError):
-            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK))
+            unlocked = _flock(fcntl.F_UNLCK, self._start, self._length)
+            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, unlocked)
+
+
+@dataclass(frozen=True, slots=True)
+class LockedPart:
+    """A part of an image that another process has open."""
+
+    exclusive: bool
+    length: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the image itself is open, and not a device on a part of it."""
+        return self.length == WHOLE_BYTES
+
+
+def locked_part(fd: int, *, start: int = 0, length: int = WHOLE_BYTES) -> LockedPart | None:
+    """Return a part of an image that is open and overlaps this one, or ``None``.
+
+    Locks nothing, and needs no right to write.
+    """
+    asked = _flock(fcntl.F_WRLCK, start, length)
+    kind, _, _, found, _ = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))
+    return None if kind == fcntl.F_UNLCK else LockedPart(kind == fcntl.F_WRLCK, found)
 
 
 class HeaderLock:
@@ -124,8 +163,8 @@ class HeaderLock:
         os.close(self._lock)
 
 
-def _flock(kind: int) -> bytes:
-    return _FLOCK.pack(kind, os.SEEK_SET, OPEN_LOCK_OFFSET, 1, 0)
+def _flock(kind: int, start: int, length: int) -> bytes:
+    return _FLOCK.pack(kind, os.SEEK_SET, OPEN_LOCK_OFFSET + start, length, 0)
 
 
 def _open_lock_file(fd: int, resource: Path | None, path: Path) -> int:
