@@ -26,6 +26,16 @@ MAX_SECRET_BYTES: Final = 64 * 1024
 MAX_REPORT_BYTES: Final = 16 * 1024
 """Longest report or quote of any TEE."""
 
+MOST_ARGON2_MEMORY_KIB: Final = 4 * 1024 * 1024
+"""The most that LUKS2 tools write."""
+
+LEAST_ARGON2_MEMORY_KIB: Final = 7 * 1024
+"""The least for a new keyslot: that of OWASP's Password Storage Cheat Sheet, for five passes."""
+
+LEAST_MEASURED_MEMORY_KIB: Final = 64 * 1024
+LEAST_MEASURED_PASSES: Final = 4
+"""The least that is chosen without being asked for. RFC 9106's second choice has three passes."""
+
 Text = Annotated[str, Size(0, MAX_TEXT_BYTES)]
 Name = Annotated[str, Size(1, 64)]
 Uuid = Annotated[str, Size(0, 40)]
@@ -162,7 +172,7 @@ class KdfParameters:
 
     algorithm: KdfName
     hash_name: HashName
-    memory_kib: Annotated[int, Range(8, 4 * 1024 * 1024)] | None
+    memory_kib: Annotated[int, Range(8, MOST_ARGON2_MEMORY_KIB)] | None
     iterations: Annotated[int, Range(1, 2**32 - 1)] | None
     lanes: Annotated[int, Range(1, 16)] | None
 

@@ -321,8 +321,8 @@ def kdf_options(function: Function) -> Function:
                 "--kdf-memory",
                 metavar="SIZE",
                 type=Memory(),
-                help="Memory for Argon2 in KiB, or with a unit: 512M. Default: measured, "
-                "for about 2 seconds.",
+                help="Memory for Argon2 in KiB, or with a unit: 512M. At least 7M. "
+                "Default: measured, for about 2 seconds of this machine alone; 64M at least.",
             ),
             click.option(
                 "--kdf-iterations",

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+import strongroom.enclave.memory  # noqa: F401 - looks at the control group, which namespaces hide
 from strongroom import _core
 from strongroom.enclave.log import attempt, log
 from strongroom.enclave.options import Options, parse_options

@@ -13,6 +13,7 @@ from strongroom.enclave.sealed_slots import seal_key_for, unseal_slot
 from strongroom.errors import (
     InternalError,
     KeyslotStateError,
+    PlatformError,
     StrongroomError,
     UnavailableError,
     WrongPassphraseError,
@@ -67,6 +68,7 @@ class Opener:
             EnclaveFactorError: The same, and this enclave cannot use those that are sealed.
             SecurityVersionError: The same, for its security version.
             KeyslotStateError: ``only`` does not exist, or holds another key.
+            PlatformError: No keyslot opens, and one needs more memory than there is.
             UnavailableError: A keyslot needs a factor that is not built yet.
         """
         candidates = [number for number in self._in_order(only) if number != apart_from]
@@ -85,8 +87,9 @@ class Opener:
     ) -> Opened | None:
         for number in candidates:
             sealed = self.inspected.sealed_slot(number)
-            if sealed is not None and self.inspected.obstacle is not None:
-                obstacles.append(self.inspected.obstacle)
+            obstacle = self._obstacle_of(number, sealed)
+            if obstacle is not None:
+                obstacles.append(obstacle)
                 continue
             stage = f"keyslot {number} {kdf.name_of(self.inspected.kdf_of(number))}"
             self.progress(stage, 0, 0)
@@ -95,6 +98,18 @@ class Opener:
             if volume_key is not None:
                 return Opened(number, volume_key)
         return None
+
+    def _obstacle_of(self, number: int, sealed: SealedSlot | None) -> StrongroomError | None:
+        """Return what keeps a keyslot from being tried, which does not keep others from it."""
+        if sealed is not None and self.inspected.obstacle is not None:
+            return self.inspected.obstacle
+        needs = kdf.memory_obstacle(self.inspected.kdf_of(number))
+        if not needs:
+            return None
+        return PlatformError(
+            f"keyslot {number} needs {needs}",
+            hint="raise the limit, or open with a passphrase of another keyslot",
+        )
 
     def _first_that_the_meant_key_opens(
         self, candidates: list[int], obstacles: list[StrongroomError]

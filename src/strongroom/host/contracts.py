@@ -6,7 +6,7 @@ Values only: no behaviour, no secrets. Every result is a value whose fields are 
 """
 
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from strongroom._core import Secret
 from strongroom.values import dataclass
@@ -63,6 +63,11 @@ class ImageReference:
 
     path: Path
     header: Path | None = None
+
+
+LEAST_KDF_MEMORY_KIB: Final = 7 * 1024
+MOST_KDF_MEMORY_KIB: Final = 4 * 1024 * 1024
+"""What an operator may give: the limits of :mod:`strongroom.boundary.calls`, without its import."""
 
 
 @dataclass(frozen=True, slots=True)

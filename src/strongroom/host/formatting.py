@@ -22,7 +22,7 @@ from strongroom.host.files import VolumeFiles
 from strongroom.host.images import factors_of, kdf_facts, kdf_parameters
 from strongroom.host.launch import launch
 from strongroom.host.remembering import after_change
-from strongroom.host.results import enrolment_facts_if_any
+from strongroom.host.results import enrolment_facts_if_any, note_least_kdf
 from strongroom.host.sealing import RecoveryKeyReceiver
 from strongroom.host.state import ROOT, state_directory
 from strongroom.host.trust import VolumeTrust
@@ -90,6 +90,7 @@ def format_volume(
                 authenticated=created.enrolment is not None,
                 epoch=created.epoch,
             )
+    note_least_kdf(request.kdf, created.keyslots[0], report)
     return _format_result(request, created)
 
 

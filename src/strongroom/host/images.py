@@ -26,6 +26,7 @@ from strongroom.host.contracts import (
 from strongroom.host.files import VolumeFiles, opened_files
 from strongroom.host.launch import EnclaveProcess, launch
 from strongroom.host.remembering import after_change, ensure_rememberable
+from strongroom.host.results import note_least_kdf
 from strongroom.host.sealed_elsewhere import explained
 from strongroom.host.sealing import RecoveryKeyReceiver
 from strongroom.host.silence import Silent
@@ -102,6 +103,8 @@ def add_keyslot(  # noqa: PLR0913 - one argument for each thing that is asked fo
                 _deliver(recovery, written.recovery_key, written.keyslot.number)
         finally:
             loaded.remember(written.epoch)
+    if recovery is None:
+        note_least_kdf(kdf, written.keyslot, report)
     return _keyslot_result(written.keyslot)
 
 
@@ -125,6 +128,7 @@ def change_keyslot(
         order = calls.ChangeKeyslot(BLANK, BLANK, kdf_parameters(kdf), keyslot)
         written = loaded.enclave.call(loaded.with_passphrases(order, existing, new))
         loaded.remember(written.epoch)
+    note_least_kdf(kdf, written.keyslot, report)
     return _keyslot_result(written.keyslot)
 
 

@@ -11,9 +11,11 @@ from strongroom.host.attach import Attached
 from strongroom.host.attestation import as_facts, from_boundary
 from strongroom.host.contracts import (
     Enrolment,
+    KdfChoice,
     MeasureResult,
     OpenRequest,
     OpenResult,
+    Reporter,
     StatusResult,
 )
 from strongroom.values import dataclass
@@ -137,3 +139,15 @@ def enrolment_facts(enrolment: calls.Enrolment) -> Enrolment:
 def enrolment_facts_if_any(enrolment: calls.Enrolment | None) -> Enrolment | None:
     """The same for a volume that may be sealed to none."""
     return None if enrolment is None else enrolment_facts(enrolment)
+
+
+def note_least_kdf(choice: KdfChoice, made: calls.Keyslot, report: Reporter) -> None:
+    """Say so if a machine was too slow for more than the least that is chosen by measuring."""
+    measured = choice.memory_kib is None and choice.iterations is None
+    least = calls.LEAST_MEASURED_MEMORY_KIB * calls.LEAST_MEASURED_PASSES
+    if measured and made.kdf != "pbkdf2" and made.kdf_memory_kib * made.kdf_iterations <= least:
+        report.notice(
+            "this machine is slow, or too busy to be measured: the key derivation is the least "
+            f"that is made, {made.kdf_memory_kib // 1024} MiB and {made.kdf_iterations} passes, "
+            "and takes longer than 2 seconds here"
+        )

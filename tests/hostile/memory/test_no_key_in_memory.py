@@ -31,7 +31,7 @@ from tests.hostile.memory.volume import secrets_of
 pytestmark = [pytest.mark.hostile, pytest.mark.slow]
 
 PBKDF2: Final = ("--kdf", "pbkdf2", "--kdf-iterations", "3000000")
-ARGON2ID: Final = ("--kdf", "argon2id", "--kdf-memory", "1024", "--kdf-iterations", "1500")
+ARGON2ID: Final = ("--kdf", "argon2id", "--kdf-memory", "7M", "--kdf-iterations", "215")
 """Seconds of work, but not much memory to search."""
 SLOW_KDFS: Final = (pytest.param(PBKDF2, id="pbkdf2"), pytest.param(ARGON2ID, id="argon2id"))
 LOAD_SECONDS: Final = 120

@@ -20,7 +20,7 @@ DEFAULT_OFFSET_BYTES: Final = 16 * MIB
 PBKDF2: Final = ("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000")
 """cryptsetup's cheapest key derivation."""
 ARGON2_COST: Final = ("--pbkdf-memory", "64", "--pbkdf-force-iterations", "4")
-OUR_ARGON2_COST: Final = ("--kdf-memory", "1M", "--kdf-iterations", "4")
+OUR_ARGON2_COST: Final = ("--kdf-memory", "9M", "--kdf-iterations", "4")
 _NOT_OPENED: Final = {
     1: "No usable keyslot is available.",
     2: "No key available with this passphrase.",

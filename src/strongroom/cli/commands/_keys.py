@@ -24,7 +24,12 @@ from strongroom.errors import (
     UsageError,
     WrongPassphraseError,
 )
-from strongroom.host.contracts import KdfChoice, Unlocking
+from strongroom.host.contracts import (
+    LEAST_KDF_MEMORY_KIB,
+    MOST_KDF_MEMORY_KIB,
+    KdfChoice,
+    Unlocking,
+)
 
 FACTORS: Final = ("enclave", "passphrase")
 """The factors that this version knows, in their order."""
@@ -59,9 +64,15 @@ def kdf_choice(options: KdfOptions) -> KdfChoice:
     """
     if options["kdf"] == "pbkdf2" and options["kdf_memory"] is not None:
         raise UsageError("--kdf-memory does not apply to pbkdf2", hint="it has --kdf-iterations")
+    memory = options["kdf_memory"]
+    if memory is not None and not LEAST_KDF_MEMORY_KIB <= memory <= MOST_KDF_MEMORY_KIB:
+        raise UsageError(
+            f"--kdf-memory is {memory} KiB, allowed is 7M to 4G",
+            hint="leave it out, and it is measured on this machine",
+        )
     return KdfChoice(
         algorithm=options["kdf"],
-        memory_kib=options["kdf_memory"],
+        memory_kib=memory,
         iterations=options["kdf_iterations"],
     )
 

@@ -116,6 +116,13 @@ def auth_options(function: Function) -> Function:
     return auth_file_option(protected_option(function))
 
 
+def each_once(
+    _context: click.Context, _parameter: click.Parameter, values: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Return what was given without what was given before: click's callback for several values."""
+    return tuple(dict.fromkeys(values))
+
+
 index_argument = click.argument("index", metavar="INDEX", type=str)
 
 

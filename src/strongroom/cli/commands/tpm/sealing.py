@@ -18,6 +18,7 @@ from strongroom.cli.commands.tpm.options import (
     auth_options,
     bank_option,
     choice_of,
+    each_once,
     tpm_options,
     write_output,
 )
@@ -40,6 +41,7 @@ pcr_option = click.option(
     metavar="N",
     type=click.IntRange(0, 23),
     multiple=True,
+    callback=each_once,
     help="A PCR; may be given several times.",
 )
 

@@ -13,6 +13,7 @@ from strongroom.cli.commands.tpm.options import (
     TpmOptions,
     bank_option,
     choice_of,
+    each_once,
     tpm_options,
     write_output,
 )
@@ -96,7 +97,9 @@ def random_command(
     examples=("strongroom tpm pcr read", "strongroom tpm pcr read 0 7 --json"),
     exits=TPM_EXITS,
 )
-@click.argument("pcrs", metavar="[PCR]...", type=click.IntRange(0, 23), nargs=-1)
+@click.argument(
+    "pcrs", metavar="[PCR]...", type=click.IntRange(0, 23), nargs=-1, callback=each_once
+)
 @bank_option
 @tpm_options
 @json_option
