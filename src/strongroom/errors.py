@@ -306,6 +306,13 @@ class SelftestError(PlatformError):
     summary = "a self test failed"
 
 
+class OutputError(PlatformError):
+    """The command did what it was asked for, and standard output does not take its result."""
+
+    exit_code = 53
+    summary = "done, and standard output cannot be written"
+
+
 # --- the other side of the boundary ---------------------------------------------------------------
 
 

@@ -6,15 +6,15 @@ With ``--json`` the error is also one object on standard output, so that a scrip
 has already printed its facts there, because two documents are not JSON.
 """
 
+import contextlib
 import os
-import sys
 from collections.abc import Callable
 from types import TracebackType
 
 import click
 
 from strongroom.cli.output import ReaderGoneError, complain, emit, json_line, printable
-from strongroom.errors import InternalError, PlatformError, StrongroomError, UsageError
+from strongroom.errors import InternalError, OutputError, StrongroomError, UsageError
 
 EXIT_READER_GONE = 141
 """As if SIGPIPE had ended us, which is what every shell expects: 128 + 13."""
@@ -33,10 +33,8 @@ def report(error: StrongroomError, *, json: bool) -> int:
             "exit_code": error.exit_code,
             "class": type(error).__name__,
         }
-        try:
+        with contextlib.suppress(OutputError, ReaderGoneError):
             emit(json_line(facts))
-        except (PlatformError, ReaderGoneError):
-            abandon_stdout()
     return error.exit_code
 
 
@@ -71,14 +69,3 @@ def bug_hook(
         report(InternalError(f"bug: {kind.__name__}: {error}{place}", hint=hint), json=json())
 
     return hook
-
-
-def abandon_stdout() -> None:
-    """Let Python's last flush go nowhere, as standard output is broken."""
-    if sys.stdout is None:
-        return
-    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.dup2(null, sys.stdout.fileno())
-    finally:
-        os.close(null)

@@ -47,7 +47,6 @@ def main(arguments: Sequence[str] | None = None, *, volumes: Volumes | None = No
     try:
         return _run(session, words)
     except ReaderGoneError:
-        failure.abandon_stdout()
         return failure.EXIT_READER_GONE
     except click.ClickException as error:
         failed: StrongroomError = failure.usage_error(error)

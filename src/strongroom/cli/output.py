@@ -5,12 +5,12 @@ Names, labels and paths come from disks and may hold anything. What people see p
 :func:`printable`, so that a label cannot move the cursor; JSON is ASCII only.
 """
 
-import errno
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from strongroom.errors import InternalError, NoSpaceError, PlatformError
+from strongroom.errors import InternalError, OutputError
 
 JsonValue: TypeAlias = (
     "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
@@ -26,19 +26,33 @@ def emit(text: str) -> None:
 
     Raises:
         ReaderGoneError: The reader closed the pipe.
-        PlatformError: Standard output is closed, full or broken.
+        OutputError: Standard output is closed, full or broken.
     """
     if sys.stdout is None:
-        raise PlatformError("standard output is closed")
+        raise OutputError("standard output is closed")
     try:
         sys.stdout.write(f"{text}\n" if text else "")
         sys.stdout.flush()
     except BrokenPipeError as error:
+        _abandon_stdout()
         raise ReaderGoneError from error
     except OSError as error:
-        kind = NoSpaceError if error.errno == errno.ENOSPC else PlatformError
+        _abandon_stdout()
         reason = (error.strerror or "unknown reason").lower()
-        raise kind(f"cannot write to standard output: {reason}") from error
+        raise OutputError(f"cannot write to standard output: {reason}") from error
+
+
+def _abandon_stdout() -> None:
+    """Let Python's last flush go nowhere, as it would fail too and change the exit code."""
+    if sys.stdout is None:
+        return
+    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.dup2(null, sys.stdout.fileno())
+    except OSError:  # a stream without a descriptor has no such flush
+        return
+    finally:
+        os.close(null)
 
 
 def complain(text: str) -> None:

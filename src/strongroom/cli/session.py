@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from strongroom.cli.output import emit, json_line
-from strongroom.errors import StrongroomError, WrongPassphraseError
+from strongroom.errors import OutputError, StrongroomError, WrongPassphraseError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,9 +68,22 @@ class Session:
             words = f"{words} --header {_quoted(self.header)}"
         return _IMAGE.sub(lambda _: words, hint)
 
-    def show(self, facts: object, text: str) -> None:
-        """Print the result of a command: ``facts`` with ``--json``, else ``text``."""
-        emit(json_line(facts) if self.json else text)
+    def show(self, facts: object, text: str, *, done: str = "") -> None:
+        """Print the result of a command: ``facts`` with ``--json``, else ``text``.
+
+        Args:
+            facts: What is printed with ``--json``.
+            text: What is printed without it.
+            done: What the command changed, as a sentence, for the error if printing fails.
+
+        Raises:
+            OutputError: Standard output cannot be written.
+            ReaderGoneError: Its reader left.
+        """
+        try:
+            emit(json_line(facts) if self.json else text)
+        except OutputError as error:
+            raise OutputError(f"{done}, but {error.message}" if done else error.message) from error
         self.printed = True
 
     def advised(self, error: StrongroomError) -> StrongroomError:

@@ -5,6 +5,7 @@ import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from strongroom.boundary import calls
 from strongroom.host.attach import Attached
@@ -42,7 +43,8 @@ class OpenVolume:
     @property
     def uri(self) -> str:
         """Where NBD clients find the plaintext."""
-        return f"nbd+unix:///{self.request.name}?socket={self.socket}"
+        # Spec: https://github.com/NetworkBlockDevice/nbd/blob/master/doc/uri.md; RFC 3986, 2.1.
+        return f"nbd+unix:///{quote(self.request.name)}?socket={quote(os.fsencode(self.socket))}"
 
     @property
     def device(self) -> str | None:

@@ -10,7 +10,7 @@ import pytest
 
 from strongroom.cli.failure import EXIT_READER_GONE, bug_hook
 from strongroom.cli.main import main
-from strongroom.errors import StrongroomError, TargetInUseError
+from strongroom.errors import OutputError, SelftestError, StrongroomError, TargetInUseError
 from tests.fakes.host_volumes import FakeVolumes
 from tests.unit.cli.conftest import Run
 
@@ -168,8 +168,44 @@ def test_a_full_disk_is_reported(
     volumes: FakeVolumes, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdout", FullDisk())
-    assert main(["list"], volumes=volumes) == 44
+    assert main(["list"], volumes=volumes) == OutputError.exit_code
     assert "cannot write to standard output: no space left on device" in capfd.readouterr().err
+
+
+CHANGES: dict[tuple[str, ...], str] = {
+    ("format", "new.img", "--no-recovery"): "the volume is made",
+    ("open", "vault.img", "v"): "the volume is open",
+    ("setkey", "v"): "the volume is open",
+    ("close", "v"): "the volume is closed",
+    ("slot", "add", "vault.img", "--new-passphrase-file", "PASS"): "keyslot 2 was added",
+    ("slot", "change", "vault.img", "--new-passphrase-file", "PASS"): "keyslot 0 was changed",
+    ("slot", "remove", "vault.img", "--keyslot", "1"): "keyslot 1 was removed",
+    ("reseal", "vault.img"): "the volume is sealed anew",
+    ("header", "backup", "vault.img", "new"): "the backup is written",
+    ("header", "restore", "vault.img", "old"): "the header is restored",
+}
+
+
+@pytest.mark.parametrize("command", CHANGES, ids=" ".join)
+def test_what_was_done_is_said_where_it_cannot_be_printed(
+    run: Run, monkeypatch: pytest.MonkeyPatch, passphrase_file: str, command: tuple[str, ...]
+) -> None:
+    key = ("--passphrase-file", passphrase_file)
+    if command[0] in {"close", "setkey"}:
+        assert run("open", "vault.img", "v", *key).code == 0
+    words = [passphrase_file if word == "PASS" else word for word in command]
+    monkeypatch.setattr(sys, "stdout", FullDisk())
+    outcome = run(*words, *(() if command[0] in {"close", "header"} else key))
+    assert outcome.code == OutputError.exit_code, outcome.err
+    assert f"error: {CHANGES[command]}, but cannot write to standard output: no" in outcome.err
+
+
+def test_a_failed_self_test_counts_for_more_than_a_full_disk(
+    volumes: FakeVolumes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volumes.tests = (("aes-128", False),)
+    monkeypatch.setattr(sys, "stdout", FullDisk())
+    assert main(["selftest"], volumes=volumes) == SelftestError.exit_code
 
 
 class FullDisk:
@@ -180,6 +216,9 @@ class FullDisk:
 
     def flush(self) -> None:
         """Have nothing to flush."""
+
+    def fileno(self) -> int:
+        raise OSError(9, "Bad file descriptor")
 
 
 def test_closed_descriptors_are_filled(tmp_path: Path) -> None:

@@ -29,4 +29,4 @@ def close_command(session: Session, *, name: str, force: bool) -> None:
     """
     with session.reporter() as report:
         session.volumes.close_volume(name, force=force, report=report)
-    session.show({"name": name, "closed": True}, f"closed {name}")
+    session.show({"name": name, "closed": True}, f"closed {name}", done="the volume is closed")

@@ -44,7 +44,7 @@ def forget_command(
     volume is not changed. The newest epoch of its header stays known.
     """
     result = session.volumes.forget(volume, header=header, tee=tee, everything=everything)
-    session.show(result, _words(result))
+    session.show(result, _words(result), done="the volume is forgotten")
 
 
 def _words(result: ForgetResult) -> str:

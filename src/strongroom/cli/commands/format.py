@@ -166,7 +166,7 @@ def format_command(session: Session, **options: Unpack[FormatOptions]) -> None:
             )
             result = session.volumes.format_volume(request, source, report)
         note_dropped_newline(source, result.factors, report)
-    session.show(result, _words(result))
+    session.show(result, _words(result), done="the volume is made")
 
 
 def check_label(label: str) -> None:

@@ -60,7 +60,7 @@ def backup_command(
     """
     with session.reporter() as report:
         facts = session.volumes.backup_header(ImageReference(image, header), file, report, tee=tee)
-    session.show(facts, outline(facts))
+    session.show(facts, outline(facts), done="the backup is written")
 
 
 @command(
@@ -90,4 +90,4 @@ def restore_command(
         facts = session.volumes.restore_header(
             ImageReference(image, header), file, report, tee=tee, force=force
         )
-    session.show(facts, outline(facts))
+    session.show(facts, outline(facts), done="the header is restored")

@@ -74,7 +74,7 @@ def open_command(session: Session, **options: Unpack[OpenOptions]) -> None:
         result = session.volumes.open_volume(
             request, source, report, accept_header_change=options["accept_header_change"]
         )
-    session.show(result, open_words(result))
+    session.show(result, open_words(result), done="the volume is open")
 
 
 def open_words(result: OpenResult) -> str:

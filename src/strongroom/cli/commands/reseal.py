@@ -82,7 +82,7 @@ def reseal_command(session: Session, **options: Unpack[ResealOptions]) -> None:
             successor=options["successor"],
             adopt=options["adopt"],
         )
-    session.show(result, _words(result))
+    session.show(result, _words(result), done="the volume is sealed anew")
 
 
 def _words(result: ResealResult) -> str:

@@ -48,4 +48,4 @@ def setkey_command(session: Session, **options: Unpack[SetkeyOptions]) -> None:
         result = session.volumes.set_key(options["name"], source, unlocking(options), report)
         for notice in result.notices:
             report.notice(notice)
-    session.show(result, open_words(result))
+    session.show(result, open_words(result), done="the volume is open")

@@ -168,7 +168,7 @@ def add_command(session: Session, **options: Unpack[AddOptions]) -> None:
             )
         if new is not None:
             note_dropped_newline(new, result.factors, report)
-    session.show(result, _words(result))
+    session.show(result, _words(result), done=f"keyslot {result.keyslot} was added")
 
 
 @command(
@@ -204,7 +204,7 @@ def change_command(session: Session, **options: Unpack[ChangeOptions]) -> None:
             keyslot=options["keyslot"],
         )
         note_dropped_newline(new, result.factors, report)
-    session.show(result, _words(result))
+    session.show(result, _words(result), done=f"keyslot {result.keyslot} was changed")
 
 
 @command(
@@ -240,7 +240,7 @@ def remove_command(session: Session, **options: Unpack[RemoveOptions]) -> None:
             keyslot=keyslot,
         )
     facts = {"image": str(options["image"]), "keyslot": keyslot, "removed": True}
-    session.show(facts, f"removed keyslot {keyslot}")
+    session.show(facts, f"removed keyslot {keyslot}", done=f"keyslot {keyslot} was removed")
 
 
 def _check_add(options: AddOptions) -> None:

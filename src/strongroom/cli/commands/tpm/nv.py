@@ -79,7 +79,7 @@ def nv_define_command(
     number, auth = nv_index(index), auth_of(options)
     with session.reporter() as report, using(choice_of(options), report) as tpm:
         made = tpm.define_nv(number, kind, size or 0, auth)
-    session.show(made, _nv_words(made))
+    session.show(made, _nv_words(made), done=f"the index {made.index} is made")
 
 
 @command("undefine", examples=("strongroom tpm nv undefine 0x1800002",), exits=TPM_EXITS)
@@ -93,7 +93,11 @@ def nv_undefine_command(session: Session, *, index: str, **options: Unpack[TpmOp
     number = nv_index(index)
     with session.reporter() as report, using(choice_of(options), report) as tpm:
         tpm.undefine_nv(number)
-    session.show({"index": f"{number:#010x}"}, f"removed {number:#010x}")
+    session.show(
+        {"index": f"{number:#010x}"},
+        f"removed {number:#010x}",
+        done=f"the index {number:#010x} is removed",
+    )
 
 
 @command(
@@ -129,7 +133,11 @@ def nv_write_command(
     number, auth = nv_index(index), auth_of(options, data_file=data_file)
     with session.reporter() as report, using(choice_of(options), report) as tpm:
         tpm.write_nv(number, offset, SecretFile(data_file, INDEX_DATA), auth)
-    session.show({"index": f"{number:#010x}"}, f"wrote {number:#010x}")
+    session.show(
+        {"index": f"{number:#010x}"},
+        f"wrote {number:#010x}",
+        done=f"the index {number:#010x} is written",
+    )
 
 
 @command(
@@ -187,7 +195,7 @@ def nv_read_command(
         write_output(session, output, lambda fd: tpm.read_nv(number, span, auth, fd))
     if output is not None:
         facts = {"index": f"{number:#010x}", "output": str(output)}
-        session.show(facts, f"wrote {output}")
+        session.show(facts, f"wrote {output}", done=f"{output} is written")
 
 
 @command(
@@ -206,7 +214,11 @@ def nv_increment_command(session: Session, *, index: str, **options: Unpack[Auth
     number, auth = nv_index(index), auth_of(options)
     with session.reporter() as report, using(choice_of(options), report) as tpm:
         value = tpm.increment_nv(number, auth)
-    session.show({"index": f"{number:#010x}", "value": value}, str(value))
+    session.show(
+        {"index": f"{number:#010x}", "value": value},
+        str(value),
+        done=f"the counter {number:#010x} is {value} now",
+    )
 
 
 def nv_index(text: str) -> int:

@@ -95,6 +95,7 @@ def seal_command(
     session.show(
         {"output": str(output), "bank": bank, "pcrs": chosen, "protection": sealed.protection},
         f"sealed into {output}",
+        done=f"{output} is written",
     )
 
 
@@ -136,7 +137,7 @@ def unseal_command(
             report.notice("any program that can use this TPM could have sealed this data")
         write_output(session, output, lambda fd: tpm.unseal(found, auth, fd))
     if output is not None:
-        session.show({"output": str(output)}, f"wrote {output}")
+        session.show({"output": str(output)}, f"wrote {output}", done=f"{output} is written")
 
 
 @command(

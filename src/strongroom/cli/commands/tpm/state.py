@@ -89,7 +89,11 @@ def random_command(
     with session.reporter() as report, using(choice_of(options), report) as tpm:
         write_output(session, output, lambda fd: tpm.random(size, fd))
     if output is not None:
-        session.show({"output": str(output), "size_bytes": size}, f"wrote {output}")
+        session.show(
+            {"output": str(output), "size_bytes": size},
+            f"wrote {output}",
+            done=f"{output} is written",
+        )
 
 
 @command(
@@ -140,7 +144,11 @@ def pcr_extend_command(
         _require(tpm.read_pcrs(bank, (pcr,)), (pcr,), bank)
         tpm.extend_pcr(pcr, bank, content)
         value = tpm.read_pcrs(bank, (pcr,))[pcr]
-    session.show({"pcr": pcr, "bank": bank, "value": value}, f"{pcr:2}  {value}")
+    session.show(
+        {"pcr": pcr, "bank": bank, "value": value},
+        f"{pcr:2}  {value}",
+        done=f"PCR {pcr} is extended",
+    )
 
 
 def _require(values: dict[int, str], pcrs: tuple[int, ...], bank: Bank) -> None:
