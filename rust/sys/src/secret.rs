@@ -20,7 +20,7 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use zeroize::Zeroize;
 
 pub(crate) use mapping::Mapping;
-pub use mapping::{Kind, kind};
+pub use mapping::{Kind, kind, limit_in_the_way};
 
 /// Secrets start at multiples of this: a cache line, and the widest vector register.
 pub const ALIGNMENT: usize = 64;

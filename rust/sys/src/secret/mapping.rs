@@ -22,19 +22,35 @@ pub enum Kind {
     Ordinary,
 }
 
+/// The most that a process sets aside: stacks for Argon2's threads, and the arena.
+///
+/// A lower `RLIMIT_MEMLOCK` would let a process begin with one kind of memory and end for lack of
+/// it. Such limits are common: 64 KiB was the kernel's default before Linux 5.16.
+const WORKING_BYTES: usize = 3584 * 1024;
+
 /// Returns what secrets are kept in; decided at the first call, and the same ever after.
 ///
-/// Never falls back later: once decided, memory that cannot be had in this kind is an error.
+/// A kind is taken only if the process may have as much of it as it needs. Never falls back later:
+/// once decided, memory that cannot be had in this kind is an error.
 pub fn kind() -> Kind {
     static KIND: OnceLock<Kind> = OnceLock::new();
     *KIND.get_or_init(|| {
         for kind in [Kind::MemfdSecret, Kind::Locked, Kind::Unlocked] {
-            if Mapping::of_kind(kind, 1).is_ok() {
+            if Mapping::of_kind(kind, 1).is_ok() && Mapping::is_allowed(kind, WORKING_BYTES) {
                 return kind;
             }
         }
         Kind::Ordinary
     })
+}
+
+/// Tells whether `RLIMIT_MEMLOCK` is why secrets are in weaker memory than the kernel has; returns
+/// the limit in bytes and what is needed.
+#[must_use]
+pub fn limit_in_the_way() -> Option<(u64, usize)> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current?;
+    let weaker = matches!(kind(), Kind::Unlocked);
+    (weaker && limit < WORKING_BYTES as u64).then_some((limit, WORKING_BYTES))
 }
 
 /// Zeroed secret memory between two pages that cannot be touched.
@@ -81,6 +97,25 @@ impl Mapping {
         Ok(mapping)
     }
 
+    /// Whether the kernel lets this process have `len` bytes of a kind; takes none of them.
+    fn is_allowed(kind: Kind, len: usize) -> bool {
+        let Ok(reservation) = map_reservation(len + 2 * page_size()) else {
+            return false;
+        };
+        let mapping = Self { reservation, len };
+        let base = mapping.base().as_ptr().cast::<c_void>();
+        let result = match kind {
+            Kind::MemfdSecret => {
+                memfd_secret(len).and_then(|memory| map_shared_over(base, len, &memory))
+            }
+            Kind::Locked => {
+                make_accessible(base, len).and_then(|()| lock(base, len, libc::MLOCK_ONFAULT))
+            }
+            Kind::Unlocked | Kind::Ordinary => Ok(()),
+        };
+        result.is_ok()
+    }
+
     /// First usable byte, aligned to a page.
     pub(crate) fn base(&self) -> NonNull<u8> {
         // SAFETY: the reservation is two pages longer than `len`, so this stays inside it.
@@ -110,7 +145,7 @@ impl Mapping {
             advise(base, self.len, libc::MADV_DONTFORK)?;
         }
         if kind == Kind::Locked {
-            lock(base, self.len)?;
+            lock(base, self.len, 0)?;
         }
         for offset in (0..self.len).step_by(page_size()) {
             // Faulting now turns a later lack of memory, which would be a signal, into one here,
@@ -191,10 +226,10 @@ fn make_accessible(base: *mut c_void, len: usize) -> io::Result<()> {
     check(result)
 }
 
-fn lock(base: *mut c_void, len: usize) -> io::Result<()> {
+fn lock(base: *mut c_void, len: usize, flags: u32) -> io::Result<()> {
     // SAFETY: locking changes no contents, and the caller owns the range.
-    #[expect(unsafe_code, reason = "mlock is an unsafe call")]
-    let result = unsafe { libc::mlock(base, len) };
+    #[expect(unsafe_code, reason = "mlock2 is an unsafe call")]
+    let result = unsafe { libc::mlock2(base, len, flags as _) };
     check(result)
 }
 
