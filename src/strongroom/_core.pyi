@@ -32,9 +32,11 @@ __all__ = [
     "ed25519_sign",
     "ed25519_verifies",
     "enter_namespaces",
+    "forbid_reading",
     "hkdf_sha256",
     "hmac_sha256",
     "hmac_sha256_matches",
+    "ignore_signals",
     "keyslot_open",
     "keyslot_seal",
     "pbkdf2",
@@ -561,7 +563,7 @@ class Measure:
         """What exactly is in force, or why it is not."""
 
 def enter_namespaces() -> list[Measure]:
-    """Move the process into user, mount, network, IPC, UTS, cgroup and PID namespaces of its own.
+    """Move the process into user, network, IPC, UTS, cgroup and PID namespaces of its own.
 
     The PID namespace holds the next child: fork, and let the parent leave. Needs a process with one
     thread. Each namespace is tried and reported by itself.
@@ -570,12 +572,22 @@ def enter_namespaces() -> list[Measure]:
 def confine() -> list[Measure]:
     """Confine the process for good; nothing is undone.
 
-    Core limit 0, not dumpable, no new privileges, all capabilities dropped, Landlock without any
-    path or port, and a seccomp allow-list that has neither open nor socket nor exec.
+    A mount namespace with an empty root and no mount of the host, core limit 0, not dumpable, no
+    new privileges, all capabilities dropped, Landlock without any path or port, and a seccomp
+    allow-list that has neither open nor socket nor exec.
     """
 
 def secret_memory() -> Measure:
     """Tell what secrets are kept in: ``memfd_secret``, or the weaker locked memory."""
+
+def ignore_signals() -> None:
+    """Ignore every signal that asks this process to end or to stop, such as ``SIGINT``."""
+
+def forbid_reading() -> None:
+    """Forbid core dumps of this process, and tracing and ``/proc/PID/mem`` for its own user.
+
+    Root can read it all the same. A program that this process executes can be traced again.
+    """
 
 def die_with_parent() -> None:
     """Ask the kernel to kill this process when the thread that started it ends."""

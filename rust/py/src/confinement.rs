@@ -4,7 +4,7 @@
 use pyo3::prelude::*;
 use strongroom_core::kdf;
 use strongroom_sys::confine as sys;
-use strongroom_sys::{secret, stack};
+use strongroom_sys::{secret, signals, stack};
 
 use crate::errors::{PlatformError, from_core};
 
@@ -69,14 +69,30 @@ pub(crate) fn secret_memory() -> Measure {
         detail: match kind {
             secret::Kind::MemfdSecret => "memfd_secret: not in the kernel's own map, never dumped",
             secret::Kind::Locked => "locked memory, kept out of dumps; root can read it",
-            secret::Kind::Unlocked => {
-                "ordinary memory, kept out of dumps; it can be swapped, and root can read it"
-            }
+            secret::Kind::Unlocked => return unlocked(),
             secret::Kind::Ordinary => {
                 "ordinary memory: this kernel neither hides it nor keeps it out of dumps"
             }
         }
         .to_owned(),
+    })
+}
+
+/// Says what secrets are kept in for want of locked memory, and which limit stands in the way.
+fn unlocked() -> Measure {
+    let limit = secret::limit_in_the_way().map_or_else(String::new, |(limit, needed)| {
+        format!(
+            "; the limit of locked memory is {} KiB, and {} KiB are needed",
+            limit / 1024,
+            needed / 1024
+        )
+    });
+    Measure(sys::Measure {
+        name: "secret memory",
+        active: false,
+        detail: format!(
+            "ordinary memory, kept out of dumps; it can be swapped, and root can read it{limit}"
+        ),
     })
 }
 
@@ -90,4 +106,16 @@ pub(crate) fn die_with_parent() -> PyResult<()> {
 #[pyfunction]
 pub(crate) fn adopt_orphans() -> PyResult<()> {
     sys::adopt_orphans().map_err(|error| PlatformError::new_err(error.to_string()))
+}
+
+/// Makes this process ignore signals that ask it to end or to stop.
+#[pyfunction]
+pub(crate) fn ignore_signals() -> PyResult<()> {
+    signals::ignore_requests().map_err(|error| PlatformError::new_err(error.to_string()))
+}
+
+/// Forbids core dumps of this process, and tracing by its own user.
+#[pyfunction]
+pub(crate) fn forbid_reading() -> PyResult<()> {
+    sys::forbid_reading().map_err(PlatformError::new_err)
 }

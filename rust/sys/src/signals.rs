@@ -1,12 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Threads that no signal interrupts.
+//! Signals that must not end or interrupt a process that holds keys.
 //!
 //! A signal handler runs on the interrupted thread's stack, below a frame to which the kernel has
 //! spilled all registers. Threads that work on keys are therefore started with every signal
 //! blocked; a thread inherits the mask of the one that starts it.
 
+use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
+
+/// What a terminal, a supervisor or another program sends to end a process, or to stop it.
+///
+/// Not the signals of a fault, such as `SIGSEGV`: after one of those, going on is worse.
+const REQUESTS: [i32; 15] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGPIPE,
+    libc::SIGALRM,
+    libc::SIGTERM,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGIO,
+    libc::SIGPWR,
+];
+
+/// Has this process ignore every signal that asks it to end or to stop.
+///
+/// # Errors
+/// The kernel refused one.
+pub fn ignore_requests() -> io::Result<()> {
+    for number in REQUESTS {
+        // SAFETY: sets a disposition; no handler of ours is called.
+        #[expect(unsafe_code, reason = "no safe interface to signal dispositions")]
+        let before = unsafe { libc::signal(number, libc::SIG_IGN) };
+        if before == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
 
 /// Runs `work` with every signal blocked on this thread, and restores its mask.
 ///

@@ -27,7 +27,7 @@ _PROMISE: Final = (
     ("stolen disk, copied image", "safe"),
     ("other users, other processes", "safe"),
     ("root reading memory, core dumps, swap", "keys are not found"),
-    ("root changing the enclave's code, or tracing it at start", "NOT SAFE"),
+    ("root changing the enclave's code, or tracing it, at any time", "NOT SAFE"),
     ("copied image and stolen passphrase, another machine or another program", "safe"),
     ("malicious disk: null cipher, malformed header", "detected"),
     ("malicious disk: changed header", "detected"),
@@ -90,7 +90,7 @@ def _enclave_findings() -> Iterator[Finding]:
             measure.name,
             "ok" if measure.active else "warning",
             measure.detail,
-            "" if measure.active else _MEND.get(measure.name, "use a newer kernel"),
+            "" if measure.active else _mend(measure),
         )
     yield _cipher_finding(description.cipher_backend)
 
@@ -118,6 +118,12 @@ _MEND: Final = {
     "landlock": "boot with lsm=landlock,... on Linux 5.13 or newer",
     "secret memory": "use Linux 5.14 or newer (before 6.5: boot with secretmem.enable=1)",
 }
+
+
+def _mend(measure: calls.Confinement) -> str:
+    if "limit of locked memory" in measure.detail:
+        return "ulimit -l 8192, or LimitMEMLOCK=8M in the unit"
+    return _MEND.get(measure.name, "use a newer kernel")
 
 
 def _cipher_finding(backend: str) -> Finding:

@@ -41,7 +41,7 @@ def mounted(bench: Bench) -> tuple[Attached, Path]:
 
 
 def test_copies_that_go_soon_are_waited_for(bench: Bench) -> None:
-    """As of an enclave that is starting: it lets go of them as soon as it is confined."""
+    """As of a service or a container that is starting. An enclave empties its own at once."""
     attached, point = mounted(bench)
     with namespace_for(1.0):
         run("umount", point)

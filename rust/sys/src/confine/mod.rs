@@ -5,14 +5,15 @@
 //!
 //! 1. [`enter_namespaces`], before anything is loaded; the PID namespace holds the next child, so
 //!    the caller forks and leaves;
-//! 2. [`confine`], in that child, once everything is loaded and before the first secret.
+//! 2. [`confine`], in that child, once everything is loaded and before the first secret. It makes
+//!    the mount namespace too.
 //!
 //! Every step is best effort and reported as a [`Measure`], never silently skipped: what the
 //! kernel refuses is inactive, with the reason. Whether something was granted is read back from
 //! the kernel where it tells. Nothing here can be undone.
 //!
 //! Confinement limits what a taken-over enclave reaches. It does not protect the enclave from root
-//! outside, who can trace it until [`confine`] has run, and replace it at any time.
+//! outside, who can trace it and replace it at any time.
 
 mod capabilities;
 mod landlock;
@@ -23,10 +24,11 @@ mod seccomp;
 
 use std::io;
 
+use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
 
 pub use namespaces::{Namespace, enter_namespaces};
-pub use process::{adopt_orphans, die_with_parent};
+pub use process::{adopt_orphans, die_with_parent, forbid_reading};
 
 /// One measure of confinement, and whether the kernel granted it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -118,13 +120,23 @@ impl Step {
     }
 }
 
-/// Confines the process for good, by every [`Step`] in order.
+/// Confines the process for good: by a mount namespace, then by every [`Step`] in order.
+///
+/// The mount namespace comes as late as this because it begins as a copy of all mounts. What is
+/// opened through the copy keeps every file system of the machine in use, after the root was
+/// emptied too; so its root is emptied at once. Where that cannot be done, no copy is made.
 ///
 /// Call it while the process has one thread: the kernel ties capabilities and Landlock to
 /// threads. With more threads, those measures are applied to the caller and reported as inactive.
 #[must_use]
 pub fn confine() -> Vec<Measure> {
-    Step::ALL.into_iter().map(Step::take).collect()
+    let mounts = match root::rehearse() {
+        Ok(()) => Namespace::Mount.enter(),
+        Err(reason) => Measure::from_result(Namespace::Mount.name(), Err(reason)),
+    };
+    std::iter::once(mounts)
+        .chain(Step::ALL.into_iter().map(Step::take))
+        .collect()
 }
 
 /// Tells whether what is set for the calling thread is set for the process.
@@ -139,12 +151,13 @@ fn require_single_thread() -> Result<(), String> {
 }
 
 /// `unshare(2)`, for flags that leave memory and descriptors shared.
-fn unshare(flags: UnshareFlags) -> io::Result<()> {
+fn unshare(flags: UnshareFlags) -> Result<(), Errno> {
     // SAFETY: the danger of unsharing is a file descriptor table that other threads do not share;
     // no caller passes CLONE_FILES.
     #[expect(unsafe_code, reason = "unshare can split descriptor tables")]
-    unsafe { rustix::thread::unshare_unsafe(flags) }?;
-    Ok(())
+    unsafe {
+        rustix::thread::unshare_unsafe(flags)
+    }
 }
 
 /// Says what failed and the kernel's reason.

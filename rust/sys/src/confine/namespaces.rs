@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{getegid, geteuid};
 use rustix::thread::UnshareFlags;
@@ -38,8 +39,8 @@ pub enum Namespace {
 }
 
 impl Namespace {
-    /// All of them, in the order in which they must be entered: the user namespace gives an
-    /// ordinary user the right to make the others.
+    /// All of them. The user namespace comes first: it gives an ordinary user the right to make the
+    /// others. When the mount namespace is entered is told at [`super::confine`].
     pub const ALL: [Self; 7] = [
         Self::User,
         Self::Mount,
@@ -132,11 +133,16 @@ impl Namespace {
 
 /// Moves the process into namespaces of its own, each tried and reported by itself.
 ///
-/// The PID namespace holds the next child: fork, and let the parent leave. Needs a process with
-/// one thread, or the kernel refuses the user namespace.
+/// All but the mount namespace, which [`super::confine`] makes. The PID namespace holds the next
+/// child: fork, and let the parent leave. Needs a process with one thread, or the kernel refuses
+/// the user namespace.
 #[must_use]
 pub fn enter_namespaces() -> Vec<Measure> {
-    Namespace::ALL.into_iter().map(Namespace::enter).collect()
+    Namespace::ALL
+        .into_iter()
+        .filter(|namespace| *namespace != Namespace::Mount)
+        .map(Namespace::enter)
+        .collect()
 }
 
 /// Whether the mount namespace is shared with nobody but this process' own family.
@@ -160,8 +166,13 @@ fn map_identity(user: u32, group: u32) -> String {
 
 /// Cuts the new mount namespace off from the one it is a copy of.
 fn own_mounts() -> Result<String, String> {
-    let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    mount_change("/", flags).map_err(|error| failure("own, but mounts still propagate", error))?;
+    keep_mounts_inside().map_err(|error| failure("own, but mounts still propagate", error))?;
     OWNS_MOUNTS.store(true, Ordering::Relaxed);
-    Ok("no mount propagates in or out".to_owned())
+    Ok("no mount propagates out".to_owned())
+}
+
+/// Makes all mounts slaves: what the system unmounts goes here too, and nothing goes out.
+pub(super) fn keep_mounts_inside() -> Result<(), Errno> {
+    let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    mount_change("/", flags)
 }

@@ -31,6 +31,18 @@ pub fn adopt_orphans() -> io::Result<()> {
     Ok(set_child_subreaper(Some(getpid()))?)
 }
 
+/// Forbids core dumps of this process, and tracing and `/proc/PID/mem` for its own user.
+///
+/// For a process that is not an enclave and has a passphrase in it for a while. A program that it
+/// executes can be traced again, and inherits the core limit.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn forbid_reading() -> Result<(), String> {
+    forbid_core_dumps()?;
+    forbid_dumping().map(drop)
+}
+
 /// Sets the core limit to 0. Quirk: a limit of 0 does not stop dumps that are piped to a handler;
 /// [`forbid_dumping`] does.
 pub(super) fn forbid_core_dumps() -> Result<String, String> {
@@ -52,7 +64,7 @@ pub(super) fn forbid_dumping() -> Result<String, String> {
         .map_err(|error| failure("prctl", error))?;
     match dumpable_behavior() {
         Ok(DumpableBehavior::NotDumpable) => {
-            Ok("no core dump, no tracing, no /proc/PID/mem for the same user".to_owned())
+            Ok("no core dump; no tracing and no /proc/PID/mem, but for root".to_owned())
         }
         Ok(_) => Err("the kernel kept the flag".to_owned()),
         Err(error) => Err(failure("prctl", error)),

@@ -28,8 +28,8 @@ _AFTER_ABORT_SECONDS: Final = 5.0
 _VISITOR_SECONDS: Final = 2.0
 """How long programs that look at a device for a moment, such as udev's, may keep it."""
 _COPIES_SECONDS: Final = 3.0
-"""How long a mount namespace that is just being made, as every enclave makes one, may hold copies
-of mounts that are gone here."""
+"""How long a mount namespace that is just being made may hold copies of mounts that are gone here:
+a container's or a service's, and for some milliseconds that of an enclave that starts."""
 
 
 def detach(attached: Attached, *, force: bool) -> None:
