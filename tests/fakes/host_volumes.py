@@ -140,9 +140,9 @@ class FakeVolumes:
         passphrase: PassphraseSource,
         report: Reporter,
         *,
-        accept_header_change: bool,
+        how: Unlocking,
     ) -> OpenResult:
-        self.how = Unlocking(request.tee, accept_header_change)
+        self.how = how
         self._must_exist(request.image)
         if request.name in self.opened:
             raise AlreadyOpenError(f"{request.name} is open already")

@@ -107,6 +107,8 @@ class Terms:
         accepted_changes: What another program changed in the header, and may be authenticated
             anew: :func:`strongroom.boundary.sealed.changes_digest` of what the operator was shown.
         next_enclave: The measurement of the enclave that secrets may be handed over to.
+        keyslot: The only keyslot that the passphrase may be tried on, to unlock the volume; then
+            also one of priority ``ignore``.
         request: The one call that the passphrase is for, as
             :func:`strongroom.boundary.sealed.request_digest` gives it; ``None`` for ``Unlock``.
     """
@@ -116,6 +118,7 @@ class Terms:
     minimum_epoch: Counter = 0
     accepted_changes: Digest | None = None
     next_enclave: Identifier | None = None
+    keyslot: KeyslotNumber | None = None
     request: Digest | None = None
 
 
@@ -188,12 +191,12 @@ class Confinement:
 
 @dataclass(frozen=True, slots=True)
 class Keyslot:
-    """One keyslot, without any secret."""
+    """One keyslot, without any secret; ``problem`` says why it cannot be used, if it cannot."""
 
     number: KeyslotNumber
     kind: Text
     priority: Literal["ignore", "normal", "prefer"]
-    kdf: KdfName
+    kdf: Text
     kdf_hash: Text
     kdf_iterations: Counter
     kdf_memory_kib: Counter
@@ -203,6 +206,7 @@ class Keyslot:
     area_offset_bytes: Bytes64
     area_size_bytes: Bytes64
     factors: Factors
+    problem: Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,11 +232,12 @@ class KnownHeader:
     minimum_epoch: Counter
 
 
-Authentication = Literal["absent", "verified", "changed", "unverified", "tampered"]
+Authentication = Literal["absent", "verified", "changed", "damaged", "unverified", "tampered"]
 """What this enclave could find out about a header before any passphrase.
 
 ``absent``: it carries no codes. ``verified``: the enclave's code is right and nothing was changed.
 ``changed``: the code is right, and another program changed what an operator may accept.
+``damaged``: the code is right, and keyslots are not what they were, so they are never tried.
 ``unverified``: it is sealed to another enclave. ``tampered``: it must not be used.
 """
 
@@ -294,6 +299,19 @@ class DiskFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class HeaderFacts:
+    """What a header says that is only looked at; ``unsupported`` is why it cannot be used."""
+
+    uuid: Uuid
+    keyslots: Annotated[tuple[Keyslot, ...], Items(32)]
+    notices: Annotated[tuple[Text, ...], Items(64)]
+    authentication: Authentication
+    epoch: Counter
+    changes: Annotated[tuple[Text, ...], Items(64)]
+    unsupported: Annotated[tuple[Text, ...], Items(64)]
+
+
+@dataclass(frozen=True, slots=True)
 class HeaderDump:
     """The header without secrets, as JSON text."""
 
@@ -322,20 +340,23 @@ class Unlocked:
     """The volume key is in the enclave.
 
     ``authenticated`` when the header's codes, under the volume key, are right; then
-    ``epoch`` is worth remembering.
+    ``epoch`` is worth remembering. ``read_only`` also when it was not asked for, as long as the
+    operator has not accepted that keyslots are damaged.
     """
 
     keyslot: KeyslotNumber
     authenticated: bool
+    read_only: bool
     epoch: Counter
     notices: Annotated[tuple[Text, ...], Items(64)]
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderWritten:
-    """A header was committed."""
+    """A header was committed; ``notices`` say what could not be finished."""
 
     epoch: Counter
+    notices: Annotated[tuple[Text, ...], Items(64)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +366,7 @@ class KeyslotWritten:
     keyslot: Keyslot
     recovery_key: SealedReply | None
     epoch: Counter
+    notices: Annotated[tuple[Text, ...], Items(64)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,6 +411,7 @@ class Resealed:
     enrolment: Enrolment
     epoch: Counter
     removed_keyslots: Annotated[tuple[KeyslotNumber, ...], Items(32)]
+    notices: Annotated[tuple[Text, ...], Items(64)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,6 +437,7 @@ class BackupWritten:
     sequence_number: Counter
     size_bytes: Bytes64
     epoch: Counter
+    notices: Annotated[tuple[Text, ...], Items(64)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -472,8 +496,22 @@ class LoadDisk(Call[DiskFacts]):
 
 
 @dataclass(frozen=True, slots=True)
+class LookAtDisk(Call[HeaderFacts]):
+    """Take the disk, make one private copy of its header, and say what is known of it.
+
+    Also of a header that cannot be used. Once per enclave, and in place of :class:`LoadDisk`:
+    nothing is written to the disk, and all that can be asked afterwards is :class:`DumpHeader` and
+    :class:`BackupHeader`.
+    """
+
+    image: File | None
+    header: File | None
+    result: ClassVar[type[object]] = HeaderFacts
+
+
+@dataclass(frozen=True, slots=True)
 class DumpHeader(Call[HeaderDump]):
-    """Describe the loaded header in full."""
+    """Describe the header in full."""
 
     result: ClassVar[type[object]] = HeaderDump
 
@@ -623,7 +661,7 @@ class Reseal(Call[Resealed]):
 
 @dataclass(frozen=True, slots=True)
 class BackupHeader(Call[BackupWritten]):
-    """Write the loaded header and its keyslot areas to an empty file."""
+    """Write the header and its keyslot areas to an empty file."""
 
     output: File
     result: ClassVar[type[object]] = BackupWritten
@@ -683,6 +721,7 @@ ECALLS: Final[tuple[type[Call[object]], ...]] = (
     DumpHeader,
     HandOver,
     LoadDisk,
+    LookAtDisk,
     NewRecipient,
     ProveIdentity,
     ReadBackup,

@@ -260,7 +260,8 @@ def unlocking_options(function: Function) -> Function:
     accept = click.option(
         "--accept-header-change",
         is_flag=True,
-        help="Another program, such as cryptsetup, changed the header, and that was meant.",
+        help="Another program, such as cryptsetup, changed the header, and that was meant; or "
+        "keyslots are damaged, and the volume is to be written all the same.",
     )
     return accept(tee_option(function))
 
@@ -270,6 +271,12 @@ def keyslot_option(*, required: bool, about: str) -> Callable[[Function], Functi
     return click.option(
         "--keyslot", metavar="N", type=click.IntRange(0, 31), required=required, help=about
     )
+
+
+tried_keyslot_option = keyslot_option(
+    required=False,
+    about="Try this keyslot only, 0 to 31, also when its priority is ignore. Default: all others.",
+)
 
 
 def attach_options(function: Function) -> Function:

@@ -43,7 +43,7 @@ class Volumes(Protocol):
         report: Reporter,
         /,
         *,
-        accept_header_change: bool,
+        how: Unlocking,
     ) -> OpenResult:
         """Open a volume in the background; return when it is ready."""
 

@@ -52,7 +52,7 @@ def check_terms(inspected: Inspected, terms: Terms) -> None:
         raise tampered(("its authentication was removed",))
     if inspected.state == "changed":
         _check_accepted(inspected.findings, terms)
-    if inspected.state in {"verified", "changed"}:
+    if inspected.state in {"verified", "changed", "damaged"}:
         _check_epoch(inspected.token, terms)
 
 
@@ -80,11 +80,11 @@ def check_opened(inspected: Inspected, terms: Terms, volume_key: Secret) -> bool
     if mark != segment_digest_salt(inspected.header) or not authentic:
         raise tampered(("the volume's authentication code is wrong",))
     if inspected.state == "unverified":
-        state, findings = judge(inspected.loaded, inspected.material, inspected.token)
-        if state == "tampered":
-            raise tampered(findings)
-        if state == "changed":
-            _check_accepted(findings, terms)
+        verdict = judge(inspected.loaded, inspected.material, inspected.token)
+        if verdict.state == "tampered":
+            raise tampered(verdict.findings)
+        if verdict.state == "changed":
+            _check_accepted(verdict.findings, terms)
         _check_epoch(inspected.token, terms)
     return True
 
@@ -96,6 +96,7 @@ def authenticated(
     *,
     seal_key: Secret,
     header_key: Secret,
+    kept: Mapping[int, bytes],
 ) -> Header:
     """Return the header with its token and both codes: the last edit before a commit.
 
@@ -105,6 +106,7 @@ def authenticated(
         token: Number, epoch, sealing and slots of the token.
         seal_key: The key that ``token.sealing`` describes.
         header_key: From :func:`strongroom.enclave.header_keys.volume_header_key`.
+        kept: The digests of the keyslots that are damaged: those that the header had before.
     """
     uuid = header.binary.uuid
     binary = replace(
@@ -119,13 +121,20 @@ def authenticated(
         return enclave_code, _core.hmac_sha256(header_key, message + enclave_code)
 
     try:
-        return with_authentication(replace(header, binary=binary), token, material, codes)
+        return with_authentication(
+            replace(header, binary=binary), token, material, codes, kept=kept
+        )
     finally:
         enclave_key.erase()
 
 
+def is_accepted(findings: tuple[str, ...], terms: Terms) -> bool:
+    """Tell whether the operator accepted just these findings about a header."""
+    return terms.accepted_changes == changes_digest(clipped_all(findings))
+
+
 def _check_accepted(findings: tuple[str, ...], terms: Terms) -> None:
-    if terms.accepted_changes == changes_digest(clipped_all(findings)):
+    if is_accepted(findings, terms):
         return
     otherwise = "" if terms.accepted_changes is None else ", and not as it was accepted"
     raise HeaderChangedError(

@@ -8,9 +8,17 @@ an older backup is refused unless the operator insists.
 from typing import Final
 
 from strongroom.boundary.calls import BackupFacts, BackupWritten, KnownHeader
+from strongroom.enclave.commit import write_copies, write_first
 from strongroom.enclave.disk import Disk, read_at, sync, write_at
 from strongroom.enclave.inspection import Inspected, inspect, tampered
-from strongroom.errors import FormatError, HeaderBrokenError, NotLuksError, RollbackError
+from strongroom.enclave.wording import clipped_all
+from strongroom.errors import (
+    FormatError,
+    HeaderBrokenError,
+    HeaderTamperedError,
+    NotLuksError,
+    RollbackError,
+)
 from strongroom.luks2 import (
     HEADER_COPY_BYTES,
     Backup,
@@ -25,6 +33,10 @@ from strongroom.luks2.limits import MAX_BACKUP_SLACK_BYTES, MAX_KEYSLOTS_BYTES
 from strongroom.tee.provider import Tee
 from strongroom.units import ByteCount, ByteOffset
 
+_UNFINISHED: Final = (
+    "the old header is still in place, over keyslots of which some may be the backup's by now; "
+    "run the restore again"
+)
 _OLDER_HINT: Final = "an older header brings back keyslots that were removed since"
 _BARE_HINT: Final = "it is from before the volume was sealed, or was made by somebody else"
 _MOST_BYTES: Final = ByteCount(HEADER_COPY_BYTES + MAX_KEYSLOTS_BYTES + MAX_BACKUP_SLACK_BYTES)
@@ -32,6 +44,8 @@ _MOST_BYTES: Final = ByteCount(HEADER_COPY_BYTES + MAX_KEYSLOTS_BYTES + MAX_BACK
 
 def write_backup(inspected: Inspected, disk: Disk, output: int) -> BackupWritten:
     """Copy the header area to an empty file and make it durable.
+
+    Also that of a header which cannot be used. What cannot be read is zeros in the copy.
 
     Raises:
         NoSpaceError: The output is full.
@@ -41,7 +55,7 @@ def write_backup(inspected: Inspected, disk: Disk, output: int) -> BackupWritten
     data = disk.read_header_area(ByteOffset(0), size)
     write_at(output, ByteOffset(0), data)
     sync(output)
-    return _written(inspected, len(data))
+    return _written(inspected, len(data), unreadable(disk))
 
 
 def read_backup(backup: int) -> BackupFacts:
@@ -65,7 +79,8 @@ def restore_backup(
     Raises:
         RollbackError: The backup is older than the header or than what is known, of another volume,
             or lacks the authentication that either has, without ``force``.
-        HeaderTamperedError: The backup was tampered with, also with ``force``.
+        HeaderTamperedError: The backup was tampered with, also with ``force``; or it has a damaged
+            keyslot, without.
         FormatError: The backup is not a whole, valid header.
     """
     data = _read(backup)
@@ -74,23 +89,39 @@ def restore_backup(
     inspected = inspect(checked.loaded, _material(checked), tee)
     if inspected.state == "tampered":
         raise tampered(inspected.findings)
+    if inspected.damaged and not force:
+        raise HeaderTamperedError(
+            f"in the backup {'; '.join(inspected.damaged.values())}",
+            hint="--force restores it all the same, for the other keyslots",
+        )
     if known is not None and not force:
         _check_known(known, inspected)
     if current is not None:
         _check_epoch(current, inspected)
     if not disk.detached:
         inspected.header.data_size_bytes(disk.image_size_bytes())
-    disk.apply(restore_steps(checked))
-    return _written(inspected, len(data))
+    area, first_sync, *_ = restore_steps(checked)
+    write_first((area, first_sync), disk, _UNFINISHED)
+    _, notices = write_copies(inspected.header, disk, _UNFINISHED)
+    return _written(inspected, len(data), notices)
 
 
 def _read(backup: int) -> bytes:
     return read_at(backup, ByteOffset(0), ByteCount(_MOST_BYTES + 1))
 
 
-def _written(inspected: Inspected, size_bytes: int) -> BackupWritten:
+def unreadable(disk: Disk) -> tuple[str, ...]:
+    """Return what to say about parts of the header that cannot be read."""
+    return tuple(
+        f"{size} bytes at {offset} of the header cannot be read" for offset, size in disk.unreadable
+    )
+
+
+def _written(inspected: Inspected, size_bytes: int, notices: tuple[str, ...]) -> BackupWritten:
     binary = inspected.header.binary
-    return BackupWritten(binary.uuid, binary.seqid, size_bytes, _epoch(inspected))
+    return BackupWritten(
+        binary.uuid, binary.seqid, size_bytes, _epoch(inspected), clipped_all(notices)
+    )
 
 
 def _epoch(inspected: Inspected) -> int:

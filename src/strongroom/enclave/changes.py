@@ -34,6 +34,7 @@ from strongroom.enclave.keyslots import (
 from strongroom.enclave.opening import Opened, Opener, Progress
 from strongroom.enclave.recipients import Recipients, seal_recovery_key
 from strongroom.enclave.sealed_slots import SlotSealer, seal_key_for, sealing_of
+from strongroom.enclave.wording import clipped_all
 from strongroom.errors import BoundaryError, KeyslotStateError, RollbackError
 from strongroom.luks2 import Sealing
 from strongroom.tee.provider import Tee
@@ -153,10 +154,15 @@ def add_keyslot(
 def change_keyslot(
     volume: LoadedVolume, call: calls.ChangeKeyslot
 ) -> tuple[Inspected, calls.KeyslotWritten]:
-    """Replace the passphrase of the keyslot that the existing one opens, keeping its factors."""
+    """Replace the passphrase of the keyslot that the existing one opens, keeping its factors.
+
+    A damaged keyslot, which nothing opens, is named, and any other one opened.
+    """
     _check_editable(volume.inspected)
-    with volume.opened(call.existing, call, only=call.keyslot) as opened:
-        number = opened.number
+    lost = call.keyslot if call.keyslot in volume.inspected.damaged else None
+    only = call.keyslot if lost is None else None
+    with volume.opened(call.existing, call, only=only, apart_from=lost) as opened:
+        number = opened.number if lost is None else lost
         if is_for_recovery(volume.inspected.header, number):
             raise KeyslotStateError(
                 f"keyslot {number} is for a recovery key",
@@ -169,12 +175,15 @@ def change_keyslot(
     return after, _written(after, number, None)
 
 
-def remove_keyslot(volume: LoadedVolume, call: calls.RemoveKeyslot) -> Inspected:
+def remove_keyslot(
+    volume: LoadedVolume, call: calls.RemoveKeyslot
+) -> tuple[Inspected, calls.HeaderWritten]:
     """Remove a keyslot, once another one has been opened."""
     check_removable(volume.inspected.header, call.keyslot)
     _check_editable(volume.inspected)
     with volume.opened(call.existing, call, apart_from=call.keyslot) as opened:
-        return volume.commit(without(unchanged(volume.inspected), call.keyslot), opened)
+        after = volume.commit(without(unchanged(volume.inspected), call.keyslot), opened)
+    return after, calls.HeaderWritten(epoch_of(after), clipped_all(after.loaded.notices))
 
 
 def reseal(volume: LoadedVolume, call: calls.Reseal) -> tuple[Inspected, calls.Resealed]:
@@ -294,12 +303,14 @@ def _check_editable(inspected: Inspected) -> None:
 def _written(
     after: Inspected, number: int, reply: calls.SealedReply | None
 ) -> calls.KeyslotWritten:
-    return calls.KeyslotWritten(facts.keyslot(after, number), reply, epoch_of(after))
+    notices = clipped_all(after.loaded.notices)
+    return calls.KeyslotWritten(facts.keyslot(after, number), reply, epoch_of(after), notices)
 
 
 def _resealed(after: Inspected, removed: tuple[int, ...]) -> calls.Resealed:
     sealing = handover.enrolled_token(after).sealing
-    return calls.Resealed(facts.enrolment(sealing), epoch_of(after), removed)
+    notices = clipped_all(after.loaded.notices)
+    return calls.Resealed(facts.enrolment(sealing), epoch_of(after), removed, notices)
 
 
 def epoch_of(inspected: Inspected) -> int:

@@ -200,7 +200,12 @@ def _authenticated(edit: Edit, sealer: SlotSealer, header_key: Secret) -> Edit:
         slots=edit.slots,
     )
     header = authenticated(
-        edit.header, edit.material, token, seal_key=sealer.seal_key, header_key=header_key
+        edit.header,
+        edit.material,
+        token,
+        seal_key=sealer.seal_key,
+        header_key=header_key,
+        kept=edit.kept,
     )
     return values.replace(edit, header=header)
 

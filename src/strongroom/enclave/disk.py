@@ -9,7 +9,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 from strongroom._core import takes_direct_transfers
 from strongroom.errors import (
@@ -24,6 +24,12 @@ from strongroom.luks2 import HEADER_COPY_BYTES, Step, WriteAt
 from strongroom.units import MIB, ByteCount, ByteOffset
 
 _CHUNK_BYTES: Final = MIB
+_HOLE_BYTES: Final = 4096
+"""What is given up where a read fails: a page, the unit in which the kernel reads a file."""
+_MAX_HOLES: Final = 64
+"""A disk may take seconds to give a sector up; one with more bad ones is not read further."""
+
+_Range: TypeAlias = tuple[int, int]
 
 
 class Disk:
@@ -43,6 +49,7 @@ class Disk:
     ) -> None:
         self.read_only = read_only
         self._private_copy = b""
+        self._unreadable: tuple[_Range, ...] = ()
         self.image_fd = os.dup(image_fd)
         self._header_fd = self.image_fd if header_fd is None else os.dup(header_fd)
         self.data_fd = self.image_fd if direct_fd is None else os.dup(direct_fd)
@@ -97,15 +104,40 @@ class Disk:
         """Return up to ``size`` bytes of the private copy; fewer only at the device's end.
 
         What the copy does not have yet is read from the device: each byte once, and never again.
+        What the device cannot read is zeros here, and :attr:`unreadable` says so: a sector that is
+        gone must not decide over the rest of a header.
 
         Raises:
-            DiskError: Reading failed.
+            DiskError: Reading failed, in more places than a few sectors.
         """
         present = len(self._private_copy)
         missing = offset + size - present
         if missing > 0:
-            self._private_copy += read_at(self._header_fd, ByteOffset(present), ByteCount(missing))
+            data, holes = _read_around(self._header_fd, present, missing)
+            self._private_copy += data
+            self._unreadable += holes
         return self._private_copy[offset : offset + size]
+
+    @property
+    def unreadable(self) -> tuple[tuple[int, int], ...]:
+        """Offset and size in bytes of what could not be read of the header, in order."""
+        return self._unreadable
+
+    def is_unreadable(self, offset: int, size: int) -> bool:
+        """Tell whether a part of the header, or a piece of it, could not be read."""
+        return any(
+            start < offset + size and offset < start + length for start, length in self._unreadable
+        )
+
+    def header_now(self) -> bytes:
+        """Return the header as the disk shows it now, to say what came of a change.
+
+        Nothing is checked with it or taken from it.
+
+        Raises:
+            DiskError: Reading failed.
+        """
+        return read_at(self._header_fd, ByteOffset(0), ByteCount(HEADER_COPY_BYTES))
 
     def forget_header(self) -> None:
         """Release the private copy: nothing asks for the header any more."""
@@ -175,6 +207,26 @@ def read_at(descriptor: int, offset: ByteOffset, size: ByteCount) -> bytes:
         missing -= len(part)
     # One part, the usual case, is not copied.
     return b"".join(parts)
+
+
+def _read_around(descriptor: int, offset: int, size: int) -> tuple[bytes, tuple[_Range, ...]]:
+    """As :func:`read_at`, with zeros where sectors cannot be read, and where that is."""
+    data = bytearray()
+    holes: list[_Range] = []
+    while len(data) < size:
+        position = offset + len(data)
+        try:
+            part = os.pread(descriptor, size - len(data), position)
+        except OSError as err:
+            if err.errno != errno.EIO or len(holes) == _MAX_HOLES:
+                raise disk_error(err, "read") from err
+            end = min((position // _HOLE_BYTES + 1) * _HOLE_BYTES, offset + size)
+            part = bytes(end - position)
+            holes.append((position, len(part)))
+        if not part:
+            break
+        data += part
+    return bytes(data), tuple(holes)
 
 
 def write_at(descriptor: int, offset: ByteOffset, data: bytes) -> None:

@@ -9,7 +9,7 @@ from strongroom.enclave.create import RECOVERY_KEYSLOT, NewVolume
 from strongroom.enclave.disk import Disk
 from strongroom.enclave.inspection import Inspected
 from strongroom.enclave.wording import clipped, clipped_all
-from strongroom.luks2 import Argon2, Header, Sealing
+from strongroom.luks2 import Argon2, ForeignKeyslot, Header, Sealing
 from strongroom.luks2.limits import STRONGROOM_TOKEN
 from strongroom.tee.identity import Identity
 from strongroom.units import ByteCount
@@ -31,7 +31,7 @@ def disk_facts(inspected: Inspected, disk: Disk, notices: tuple[str, ...]) -> ca
         data_size_bytes=header.data_size_bytes(disk.image_size_bytes()),
         sequence_number=header.binary.seqid,
         discard_allowed="allow-discards" in header.flags,
-        keyslots=tuple(keyslot(inspected, number) for number in sorted(header.keyslots)),
+        keyslots=tuple(keyslot(inspected, number) for number in _numbers(header)),
         notices=clipped_all(notices),
         authentication=inspected.state,
         enrolment=None if token is None else enrolment(token.sealing),
@@ -39,6 +39,27 @@ def disk_facts(inspected: Inspected, disk: Disk, notices: tuple[str, ...]) -> ca
         changes=clipped_all(inspected.findings),
         acceptable=clipped_all(inspected.acceptable),
     )
+
+
+def header_facts(inspected: Inspected, notices: tuple[str, ...]) -> calls.HeaderFacts:
+    """Return what a header says that may be one that cannot be used."""
+    loaded, header, token = inspected.loaded, inspected.header, inspected.token
+    return calls.HeaderFacts(
+        uuid=header.binary.uuid,
+        keyslots=tuple(keyslot(inspected, number) for number in _numbers(header)),
+        notices=clipped_all((*loaded.notices, *notices, *oddities(inspected))),
+        authentication=inspected.state,
+        epoch=0 if token is None else token.epoch,
+        changes=clipped_all(inspected.findings),
+        unsupported=clipped_all(tuple(it.message for it in loaded.refusals)),
+    )
+
+
+def oddities(inspected: Inspected) -> tuple[str, ...]:
+    """Return what to say about keyslots that are never tried."""
+    foreign = inspected.header.foreign_keyslots.items()
+    skipped = tuple(f"keyslot {number} is not used: {it.refusal.message}" for number, it in foreign)
+    return (*inspected.damaged.values(), *skipped)
 
 
 def created(made: NewVolume, disk: Disk) -> calls.Created:
@@ -62,6 +83,8 @@ def created(made: NewVolume, disk: Disk) -> calls.Created:
 def keyslot(inspected: Inspected, number: int) -> calls.Keyslot:
     """Return one keyslot, with the KDF that its passphrase goes through, as far as it is known."""
     header, sealed = inspected.header, inspected.sealed_slot(number)
+    if number in header.foreign_keyslots:
+        return _unsupported(header.foreign_keyslots[number], number)
     slot = header.keyslots[number]
     derived = inspected.kdf_of(number)
     kind = _kind(header, number)
@@ -81,6 +104,26 @@ def keyslot(inspected: Inspected, number: int) -> calls.Keyslot:
         area_offset_bytes=slot.area.offset_bytes,
         area_size_bytes=slot.area.size_bytes,
         factors=cast("calls.Factors", factors if sealed is None else sealed.factors),
+        problem=clipped(inspected.damaged.get(number, "")),
+    )
+
+
+def _unsupported(slot: ForeignKeyslot, number: int) -> calls.Keyslot:
+    return calls.Keyslot(
+        number=number,
+        kind="unsupported" if slot.kind == "luks2" else clipped(slot.kind),
+        priority=_PRIORITIES[slot.priority],  # type: ignore[arg-type]  # a value of the Literal
+        kdf=clipped(slot.kdf),
+        kdf_hash=clipped(slot.hash_name),
+        kdf_iterations=0,
+        kdf_memory_kib=0,
+        kdf_lanes=0,
+        cipher=clipped(slot.cipher),
+        key_bits=ByteCount(slot.key_bytes * 8),
+        area_offset_bytes=slot.offset_bytes,
+        area_size_bytes=slot.size_bytes,
+        factors=(),
+        problem=clipped(slot.refusal.message),
     )
 
 
@@ -111,6 +154,10 @@ def identity(own: Identity) -> calls.EnclaveIdentity:
         security_version=own.security_version,
         debug=own.debug,
     )
+
+
+def _numbers(header: Header) -> list[int]:
+    return sorted((*header.keyslots, *header.foreign_keyslots))
 
 
 def _kind(header: Header, number: int) -> str:

@@ -54,6 +54,7 @@ from strongroom.luks2 import (
 )
 from strongroom.tee.identity import Identity
 from strongroom.tee.provider import Tee
+from strongroom.values import replace
 
 _TRANSPORT_KEY_BYTES: Final = 32
 _PURPOSE: Final = "handover"
@@ -185,9 +186,9 @@ def handed_header_key(
         message = volume_authenticated_bytes(inspected.uuid, token)
         if not _core.hmac_sha256_matches(key, message, token.volume_code):
             raise tampered(("the volume's authentication code is wrong",))
-        state, findings = judge(inspected.loaded, inspected.material, token)
-        if state != "verified":
-            raise tampered(findings)
+        verdict = judge(inspected.loaded, inspected.material, token)
+        if verdict.state not in {"verified", "damaged"}:
+            raise tampered(verdict.findings)
         yield key
     finally:
         key.erase()
@@ -246,8 +247,7 @@ def _sealed_anew(
         }
     finally:
         seal_key.erase()
-    start = unchanged(inspected)
-    return Edit(start.header, start.material, slots)
+    return replace(unchanged(inspected), slots=slots)
 
 
 def _unsealed(

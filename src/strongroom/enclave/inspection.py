@@ -9,6 +9,7 @@ Spec: ``spec/unlock.md``, "Header authentication".
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from strongroom import _core
@@ -55,6 +56,7 @@ class Inspected:
             it is what the token says, which the volume key has yet to prove.
         obstacle: Why this enclave cannot use the keyslots that are sealed.
         kdfs: What the passphrase of each keyslot goes through first, as far as this enclave knows.
+        damaged: The keyslots that are never tried, as they are not what was authenticated.
     """
 
     loaded: LoadedHeader
@@ -65,6 +67,7 @@ class Inspected:
     obstacle: StrongroomError | None
     kdfs: Mapping[int, Pbkdf2 | Argon2]
     acceptable: tuple[str, ...] = ()
+    damaged: Mapping[int, str] = MappingProxyType({})
 
     @property
     def header(self) -> Header:
@@ -109,10 +112,17 @@ def inspect(loaded: LoadedHeader, material: Mapping[int, bytes], tee: Tee) -> In
         seal_key = seal_key_for(tee, token.sealing, header.binary.uuid)
     except (EnclaveFactorError, SecurityVersionError) as err:
         known = {number: kdf for number, kdf in plain.items() if number not in token.slots}
-        state, findings = judge(loaded, material, token)
-        acceptable = findings if state == "changed" else ()
+        verdict = judge(loaded, material, token)
         return Inspected(
-            loaded, material, token, "unverified", (err.message,), err, known, acceptable
+            loaded,
+            material,
+            token,
+            "unverified",
+            (err.message,),
+            err,
+            known,
+            acceptable=verdict.acceptable,
+            damaged=verdict.damaged,
         )
     try:
         return _inspect_own(loaded, material, token, seal_key=seal_key, plain=plain)
@@ -120,20 +130,47 @@ def inspect(loaded: LoadedHeader, material: Mapping[int, bytes], tee: Tee) -> In
         seal_key.erase()
 
 
-def judge(
-    loaded: LoadedHeader, material: Mapping[int, bytes], token: StrongroomToken
-) -> tuple[Authentication, tuple[str, ...]]:
-    """Compare a header with its token, one of whose codes has been checked.
+def look(loaded: LoadedHeader, material: Mapping[int, bytes], tee: Tee) -> Inspected:
+    """Check a header that is only looked at: what is wrong with its token is a finding."""
+    try:
+        return inspect(loaded, material, tee)
+    except StrongroomError as err:
+        plain = {number: slot.kdf for number, slot in loaded.header.keyslots.items()}
+        return Inspected(loaded, material, None, "tampered", (err.message,), err, plain)
 
-    Returns:
-        ``verified``, ``changed`` or ``tampered``, and what was changed, in words.
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a header is beside its token.
+
+    Attributes:
+        state: ``verified``, ``changed``, ``damaged`` or ``tampered``.
+        findings: What was changed, in words.
+        damaged: As in :class:`Inspected`.
     """
+
+    state: Authentication
+    findings: tuple[str, ...]
+    damaged: Mapping[int, str] = MappingProxyType({})
+
+    @property
+    def acceptable(self) -> tuple[str, ...]:
+        """The findings, where an operator may accept them."""
+        return self.findings if self.state in {"changed", "damaged"} else ()
+
+
+def judge(loaded: LoadedHeader, material: Mapping[int, bytes], token: StrongroomToken) -> Verdict:
+    """Compare a header with its token, one of whose codes has been checked."""
     found = differences(loaded.header, token, material)
     foreign = found.foreign_changes + loaded.rewritten
+    damage = tuple(found.damaged.values())
     if found.tampered or not loaded.canonical:
         stray = () if loaded.canonical else (_STRAY,)
-        return "tampered", found.tampered + stray + foreign
-    return ("changed", foreign) if foreign else ("verified", ())
+        findings = found.tampered + stray + foreign + damage
+        return Verdict("tampered", findings, found.damaged)
+    if foreign:
+        return Verdict("changed", foreign + damage, found.damaged)
+    return Verdict("damaged" if damage else "verified", damage, found.damaged)
 
 
 def tampered(findings: tuple[str, ...]) -> HeaderTamperedError:
@@ -159,15 +196,25 @@ def _inspect_own(
     if not authentic:
         finding = "the enclave's authentication code is wrong"
         return _tampered(loaded, material, token, (finding,))
-    state, findings = judge(loaded, material, token)
-    if state == "tampered":
-        return _tampered(loaded, material, token, findings)
+    verdict = judge(loaded, material, token)
+    if verdict.state == "tampered":
+        return _tampered(loaded, material, token, verdict.findings)
     sealed = {
         number: unseal_kdf(seal_key, token.sealing, Place(uuid, number), slot)
         for number, slot in token.slots.items()
     }
     kdfs = {**plain, **sealed}
-    return Inspected(loaded, material, token, state, findings, None, kdfs, findings)
+    return Inspected(
+        loaded,
+        material,
+        token,
+        verdict.state,
+        verdict.findings,
+        None,
+        kdfs,
+        acceptable=verdict.acceptable,
+        damaged=verdict.damaged,
+    )
 
 
 def _tampered(

@@ -6,7 +6,8 @@ the two headers, each with all of its key material.
 """
 
 from collections.abc import Mapping
-from typing import Final
+from types import MappingProxyType
+from typing import Final, TypeVar
 
 from strongroom import _core
 from strongroom._core import Secret
@@ -38,12 +39,16 @@ from strongroom.luks2.limits import CIPHER_KEY_BYTES
 from strongroom.units import ByteCount
 from strongroom.values import dataclass, replace
 
+PartT = TypeVar("PartT")
+
 KEYSLOT_CIPHER: Final = "aes-xts-plain64"
 MAX_KEYSLOT_KEY_BYTES: Final = ByteCount(64)
 STRIPES: Final = 4000
 """Anti-forensic stripes. Spec: LUKS2 3.2.3.2."""
 AF_HASH: Final = "sha256"
 _AREA_ALIGNMENT: Final = 4096
+_UNKNOWN: Final = bytes(32)
+"""Stands for the digest of a keyslot that was never whole; it is that of nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +59,15 @@ class Edit:
         material: What will lie in the area of each of its keyslots.
         slots: What is sealed, by keyslot.
         before: What must be durable before the header is.
+        kept: The digests of keyslots that are damaged. They stay what they were when the keyslot
+            was whole, so that damage is never authenticated.
     """
 
     header: Header
     material: Mapping[int, bytes]
     slots: Mapping[int, SealedSlot]
     before: tuple[Step, ...] = ()
+    kept: Mapping[int, bytes] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +84,13 @@ class NewSecret:
 
 def unchanged(inspected: Inspected) -> Edit:
     """Return the edit that changes nothing: where the others start."""
-    slots = {number: inspected.sealed_slot(number) for number in inspected.header.keyslots}
+    header, token = inspected.header, inspected.token
+    numbers = (*header.keyslots, *header.foreign_keyslots)
+    slots = {number: inspected.sealed_slot(number) for number in numbers}
     sealed = {number: slot for number, slot in slots.items() if slot is not None}
-    return Edit(inspected.header, inspected.material, sealed)
+    listed = {} if token is None else token.header
+    kept = {number: listed.get(f"keyslots/{number}", _UNKNOWN) for number in inspected.damaged}
+    return Edit(header, inspected.material, sealed, kept=kept)
 
 
 def sealed_secret(
@@ -111,12 +123,14 @@ def recovery_secret(recovery_key: Secret) -> NewSecret:
 def with_secret(edit: Edit, number: int, secret: NewSecret, volume_key: Secret) -> Edit:
     """Return the edit with a keyslot more, or one whose key material is replaced.
 
+    Of a damaged keyslot nothing stays, what other programs may have noted in it included.
+
     Raises:
         KeyslotStateError: The keyslots area has no room.
         UnknownTokenError: A token of unknown type uses the keyslot that is replaced.
     """
-    header = edit.header
-    keyslot, area = make_keyslot(header, secret.passphrase, volume_key, secret.kdf)
+    keyslot, area = make_keyslot(edit.header, secret.passphrase, volume_key, secret.kdf)
+    header = without_keyslot(edit.header, number) if number in edit.kept else edit.header
     changed = with_keyslot(
         header,
         number,
@@ -124,11 +138,17 @@ def with_secret(edit: Edit, number: int, secret: NewSecret, volume_key: Secret) 
         digest=header.segment_digest_number,
         replacing=number in header.keyslots,
     )
-    slots = {key: slot for key, slot in edit.slots.items() if key != number}
+    slots = _but(edit.slots, number)
     if secret.sealed is not None:
         slots[number] = secret.sealed
     written = WriteAt(keyslot.area.offset_bytes, area)
-    return Edit(changed, {**edit.material, number: area}, slots, (*edit.before, written, Sync()))
+    return Edit(
+        changed,
+        {**edit.material, number: area},
+        slots,
+        before=(*edit.before, written, Sync()),
+        kept=_but(edit.kept, number),
+    )
 
 
 def with_recovery_mark(edit: Edit, number: int) -> Edit:
@@ -157,9 +177,14 @@ def without(edit: Edit, number: int) -> Edit:
     return replace(
         edit,
         header=without_keyslot(edit.header, number),
-        material={key: area for key, area in edit.material.items() if key != number},
-        slots={key: slot for key, slot in edit.slots.items() if key != number},
+        material=_but(edit.material, number),
+        slots=_but(edit.slots, number),
+        kept=_but(edit.kept, number),
     )
+
+
+def _but(parts: Mapping[int, PartT], number: int) -> dict[int, PartT]:
+    return {key: part for key, part in parts.items() if key != number}
 
 
 def make_keyslot(
@@ -209,7 +234,7 @@ def free_number(header: Header, wanted: int | None) -> int:
     Raises:
         KeyslotStateError: It is taken, or all are.
     """
-    if wanted is not None and wanted in header.keyslots:
+    if wanted is not None and (wanted in header.keyslots or wanted in header.foreign_keyslots):
         raise KeyslotStateError(
             f"keyslot {wanted} is in use", hint="remove it first, or leave the number out"
         )
@@ -221,12 +246,15 @@ def check_removable(header: Header, number: int) -> None:
 
     Raises:
         KeyslotStateError: There is no such keyslot.
-        LastWayInError: It is the only one.
+        LastWayInError: It is the only one that can be used.
         UnknownTokenError: A token of unknown type uses it.
+        UnsupportedRequirementError: It is not supported.
     """
-    if number not in header.keyslots:
-        raise KeyslotStateError(f"there is no keyslot {number}", hint="see `strongroom slot list`")
-    if len(header.keyslots) == 1:
+    if number not in header.keyslots and number not in header.foreign_keyslots:
+        raise KeyslotStateError(
+            f"there is no keyslot {number}", hint="see `strongroom slot list IMAGE`"
+        )
+    if [*header.keyslots] == [number]:
         raise LastWayInError(
             f"keyslot {number} is the last way into this volume", hint="add another one first"
         )

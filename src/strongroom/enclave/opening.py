@@ -11,6 +11,7 @@ from strongroom.enclave.inspection import Inspected
 from strongroom.enclave.keyslots import is_for_recovery
 from strongroom.enclave.sealed_slots import seal_key_for, unseal_slot
 from strongroom.errors import (
+    HeaderTamperedError,
     InternalError,
     KeyslotStateError,
     PlatformError,
@@ -18,7 +19,7 @@ from strongroom.errors import (
     UnavailableError,
     WrongPassphraseError,
 )
-from strongroom.luks2 import SealedSlot
+from strongroom.luks2 import Header, SealedSlot
 from strongroom.tee.provider import Tee
 from strongroom.units import ByteCount
 from strongroom.values import dataclass
@@ -65,22 +66,54 @@ class Opener:
 
         Raises:
             WrongPassphraseError: No keyslot opens.
+            HeaderTamperedError: The same, and there are keyslots that are damaged.
             EnclaveFactorError: The same, and this enclave cannot use those that are sealed.
             SecurityVersionError: The same, for its security version.
-            KeyslotStateError: ``only`` does not exist, or holds another key.
+            KeyslotStateError: ``only`` does not exist, holds another key, or is not supported; or
+                nothing is left to try.
             PlatformError: No keyslot opens, and one needs more memory than there is.
             UnavailableError: A keyslot needs a factor that is not built yet.
         """
-        candidates = [number for number in self._in_order(only) if number != apart_from]
+        candidates = self._candidates(only, apart_from)
         obstacles: list[StrongroomError] = []
+        opened = self._tried(candidates, obstacles)
+        if opened is not None:
+            return opened
+        if apart_from is not None and self._opens(apart_from):
+            raise WrongPassphraseError(
+                f"this passphrase opens keyslot {apart_from}, which is the one to go",
+                hint="give the passphrase, or the recovery key, of a keyslot that stays",
+            )
+        if obstacles:
+            raise obstacles[0]
+        raise self._nothing_opens()
+
+    def _candidates(self, only: int | None, apart_from: int | None) -> list[int]:
+        """Return the keyslots to try, in order; there is one at least."""
+        header, damaged = self.inspected.header, self.inspected.damaged
+        if only is not None:
+            ensure_usable(self.inspected, only)
+            return [only]
+        order = [number for number in header.unlock_order() if number not in damaged]
+        candidates = [number for number in order if number != apart_from]
+        ensure_way_in(header)
+        if candidates:
+            return candidates
+        if damaged:
+            raise damaged_error(self.inspected)
+        ignored = _ignored(self.inspected)
+        if ignored:
+            raise KeyslotStateError(
+                f"{_listed(ignored)} the priority ignore, and no other is left to try",
+                hint=f"name the one that the passphrase is for: --keyslot {ignored[0]}",
+            )
+        raise KeyslotStateError(f"keyslot {apart_from} is the only one that can be used")
+
+    def _tried(self, candidates: list[int], obstacles: list[StrongroomError]) -> Opened | None:
         opened = self._first_that_opens(candidates, self.passphrase, obstacles)
         if opened is None:
             opened = self._first_that_the_meant_key_opens(candidates, obstacles)
-        if opened is not None:
-            return opened
-        if obstacles:
-            raise obstacles[0]
-        raise WrongPassphraseError("no keyslot opens with this passphrase")
+        return opened
 
     def _first_that_opens(
         self, candidates: list[int], passphrase: Secret, obstacles: list[StrongroomError]
@@ -126,17 +159,30 @@ class Opener:
         finally:
             meant.erase()
 
-    def _in_order(self, only: int | None) -> list[int]:
+    def _nothing_opens(self) -> StrongroomError:
+        if self.inspected.damaged:
+            return damaged_error(self.inspected)
+        ignored = _ignored(self.inspected)
+        hint = (
+            f"{_listed(ignored)} the priority ignore, which is tried only when named: "
+            f"--keyslot {ignored[0]}"
+            if ignored
+            else ""
+        )
+        return WrongPassphraseError("no keyslot opens with this passphrase", hint=hint)
+
+    def _opens(self, number: int) -> bool:
+        """Tell whether a keyslot opens, which was not to be tried."""
         header = self.inspected.header
-        if only is None:
-            return list(header.unlock_order())
-        if only not in header.keyslots:
-            raise KeyslotStateError(
-                f"there is no keyslot {only}", hint="see `strongroom slot list`"
-            )
-        if header.is_unbound(only):
-            raise KeyslotStateError(f"keyslot {only} does not hold the key of this volume")
-        return [only]
+        if number in self.inspected.damaged or number not in header.keyslots:
+            return False
+        if header.is_unbound(number):
+            return False
+        opened = self._tried([number], [])
+        if opened is None:
+            return False
+        opened.erase()
+        return True
 
     def _try(self, number: int, sealed: SealedSlot | None, passphrase: Secret) -> Secret | None:
         if sealed is None:
@@ -198,3 +244,59 @@ class Opener:
             return volume_key
         volume_key.erase()
         return None
+
+
+def ensure_usable(inspected: Inspected, keyslot: int) -> None:
+    """Check that a keyslot, which somebody named, can be tried.
+
+    Raises:
+        KeyslotStateError: It does not exist, or holds another key.
+        HeaderTamperedError: It is damaged.
+        FormatError: It is not supported, for the reason that its error says.
+    """
+    header = inspected.header
+    if keyslot in inspected.damaged:
+        raise damaged_error(inspected)
+    if keyslot in header.foreign_keyslots:
+        raise header.foreign_keyslots[keyslot].refusal.error()
+    if keyslot not in header.keyslots:
+        raise KeyslotStateError(
+            f"there is no keyslot {keyslot}", hint="see `strongroom slot list IMAGE`"
+        )
+    if header.is_unbound(keyslot):
+        raise KeyslotStateError(f"keyslot {keyslot} does not hold the key of this volume")
+
+
+def ensure_way_in(header: Header) -> None:
+    """Check, before any passphrase is asked for, that there is a keyslot that one could open.
+
+    Raises:
+        KeyslotStateError: There is none.
+    """
+    if not any(number in header.keyslots for number in header.linked()):
+        left = "no keyslot is left" if not header.linked() else "no keyslot can be used"
+        raise KeyslotStateError(
+            f"{left}, so nothing opens this volume",
+            hint="a backup of the header brings keyslots back: "
+            "`strongroom header restore IMAGE FILE --force`",
+        )
+
+
+def damaged_error(inspected: Inspected) -> HeaderTamperedError:
+    """Return the error for when only a damaged keyslot could have been meant."""
+    return HeaderTamperedError(
+        f"{'; '.join(inspected.damaged.values())}, and no other keyslot opens with this passphrase",
+        hint="use the recovery key, or the passphrase of another keyslot; a backup of the header "
+        "brings the keyslot back: `strongroom header restore IMAGE FILE`",
+    )
+
+
+def _ignored(inspected: Inspected) -> list[int]:
+    header = inspected.header
+    return [number for number in header.linked() if header.is_ignored(number)]
+
+
+def _listed(keyslots: list[int]) -> str:
+    if len(keyslots) == 1:
+        return f"keyslot {keyslots[0]} has"
+    return f"keyslots {', '.join(map(str, keyslots))} have"

@@ -5,9 +5,10 @@
 
     fresh --LoadDisk--> loaded --Unlock--> unlocked --Serve, ServeFuse--> serving
       |                   |
-      +-- CreateVolume,   +-- DumpHeader, BackupHeader, AddKeyslot, ChangeKeyslot, RemoveKeyslot,
-          ReadBackup,         Reseal, HandOver, TakeOver
-          RestoreHeader
+      |                   +-- DumpHeader, BackupHeader, AddKeyslot, ChangeKeyslot, RemoveKeyslot,
+      |                       Reseal, HandOver, TakeOver
+      +-- LookAtDisk--> looked --DumpHeader, BackupHeader
+      +-- CreateVolume, ReadBackup, RestoreHeader
 
 ``Describe``, ``ProveIdentity``, ``RunSelftest``, ``NewRecipient``, ``BecomeSuccessor`` and
 ``Shutdown`` are allowed in every state. A call in the wrong state is refused: the host's own code
@@ -28,26 +29,33 @@ from strongroom.boundary.channel import Received
 from strongroom.boundary.mux import Multiplexer
 from strongroom.boundary.sealed import report_data
 from strongroom.enclave import backup, changes, create, facts
+from strongroom.enclave.authentication import is_accepted
 from strongroom.enclave.changes import LoadedVolume, epoch_of
+from strongroom.enclave.commit import repair
 from strongroom.enclave.disk import Disk
-from strongroom.enclave.inspection import Inspected, inspect
-from strongroom.enclave.opening import Opened, Progress
+from strongroom.enclave.inspection import Inspected, inspect, look
+from strongroom.enclave.opening import Opened, Progress, ensure_way_in
 from strongroom.enclave.recipients import Recipients
 from strongroom.enclave.serving import ChannelServer
 from strongroom.errors import BoundaryError, InternalError, UnsupportedCipherError
-from strongroom.luks2 import LoadedHeader, describe, load_header, repair_steps
+from strongroom.luks2 import LoadedHeader, describe, load_header, look_at_header
 from strongroom.luks2.limits import WRITABLE_CIPHER
 from strongroom.tee.provider import Tee
-from strongroom.values import dataclass, replace
+from strongroom.values import dataclass
 
 PartT = TypeVar("PartT")
 
 _FUSE_NUMBER = os.makedev(10, 229)
 """Of ``/dev/fuse``. Spec: Documentation/admin-guide/devices.txt."""
 
-_REPAIRED = "the damaged header copy was repaired from the good one"
 _ACCEPTED = "the changed header was accepted and authenticated anew"
 _ACCEPTED_ONCE = "the changed header was accepted this time, and not authenticated anew"
+_DAMAGED = (
+    "the volume is open for reading only, as a keyslot is damaged; --accept-header-change opens it "
+    "for writing. To mend it: `strongroom header restore IMAGE FILE`, or `strongroom slot change "
+    "IMAGE --keyslot N`, or `strongroom slot remove IMAGE --keyslot N`"
+)
+_REPAIRABLE = frozenset({"absent", "verified", "damaged"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +113,7 @@ class Session:
         self._successor: HpkeReceiver | None = None
         self._disk: Disk | None = None
         self._inspected: Inspected | None = None
+        self._is_usable = False
         self._volume: Volume | None = None
         self._server: NbdServer | ChannelServer | None = None
         self._fuse: FuseServer | None = None
@@ -130,8 +139,10 @@ class Session:
                 return self._recipients.new(purpose)
             case calls.LoadDisk() as call:
                 return self._load(call)
+            case calls.LookAtDisk() as call:
+                return self._look(call)
             case calls.DumpHeader():
-                loaded = self._loaded().inspected.loaded
+                loaded = self._read()[0].loaded
                 return calls.HeaderDump(json.dumps(describe(loaded.header, loaded=loaded)))
             case calls.CreateVolume() as call:
                 return self._create(call)
@@ -149,8 +160,7 @@ class Session:
             case calls.ChangeKeyslot() as call:
                 return self._changed(changes.change_keyslot(self._loaded(), call))
             case calls.RemoveKeyslot() as call:
-                self._inspected = changes.remove_keyslot(self._loaded(), call)
-                return calls.HeaderWritten(epoch_of(self._inspected))
+                return self._changed(changes.remove_keyslot(self._loaded(), call))
             case calls.BecomeSuccessor():
                 return self._become_successor()
             case calls.HandOver() as call:
@@ -160,8 +170,7 @@ class Session:
             case calls.Reseal() as call:
                 return self._changed(changes.reseal(self._loaded(), call))
             case calls.BackupHeader(output):
-                loaded_volume = self._loaded()
-                return backup.write_backup(loaded_volume.inspected, loaded_volume.disk, output)
+                return backup.write_backup(*self._read(), output)
             case calls.ReadBackup(file):
                 self._require_fresh()
                 return backup.read_backup(file)
@@ -236,14 +245,32 @@ class Session:
                 detached=disk.detached,
             )
             inspected = inspect(loaded, _material(loaded, disk), self._tee)
+            if inspected.state != "tampered":
+                ensure_way_in(loaded.header)
             segment = inspected.header.segment
             disk.ensure_takes(segment.offset_bytes, segment.sector_size_bytes)
-            notices = list(loaded.notices)
-            if loaded.broken and not call.read_only and inspected.state in {"absent", "verified"}:
-                disk.apply(repair_steps(loaded))
-                inspected = replace(inspected, loaded=replace(loaded, broken=()))
-                notices.append(_REPAIRED)
+            notices = [*loaded.notices, *backup.unreadable(disk), *facts.oddities(inspected)]
+            if not call.read_only and inspected.state in _REPAIRABLE:
+                inspected, repaired = repair(inspected, disk)
+                notices += repaired
             known = facts.disk_facts(inspected, disk, tuple(notices))
+        except BaseException:
+            disk.close()
+            raise
+        self._disk, self._inspected, self._is_usable = disk, inspected, True
+        return known
+
+    def _look(self, call: calls.LookAtDisk) -> calls.HeaderFacts:
+        self._require_fresh()
+        disk = self._disk_of(call.image, call.header, read_only=True)
+        try:
+            loaded = look_at_header(
+                disk.header_copy(),
+                image_size_bytes=disk.header_size_bytes(),
+                detached=disk.detached,
+            )
+            inspected = look(loaded, _material(loaded, disk), self._tee)
+            known = facts.header_facts(inspected, backup.unreadable(disk))
         except BaseException:
             disk.close()
             raise
@@ -267,13 +294,21 @@ class Session:
             raise UnsupportedCipherError(
                 f"{segment.cipher} is supported for reading only", hint="open it with --read-only"
             )
-        with loaded.opened(call.passphrase, None) as opened:
+        terms = call.passphrase.terms
+        with loaded.opened(call.passphrase, None, only=terms.keyslot) as opened:
             notices = self._settle_changes(loaded, opened)
             inspected = self._loaded().inspected
-            self._volume = _volume(loaded, opened, discard=call.discard)
+            doubtful = bool(loaded.inspected.damaged) and not is_accepted(
+                loaded.inspected.acceptable, terms
+            )
+            read_only = loaded.disk.read_only or doubtful
+            self._volume = _volume(loaded, opened, read_only=read_only, discard=call.discard)
         loaded.disk.forget_header()
+        if doubtful and not loaded.disk.read_only:
+            notices = (*notices, _DAMAGED)
         authenticated = inspected.token is not None
-        return calls.Unlocked(opened.number, authenticated, epoch_of(inspected), notices)
+        epoch = epoch_of(inspected)
+        return calls.Unlocked(opened.number, authenticated, read_only, epoch, notices)
 
     def _settle_changes(self, loaded: LoadedVolume, opened: Opened) -> tuple[str, ...]:
         """Authenticate anew what the operator accepted, where that can be written."""
@@ -284,7 +319,7 @@ class Session:
         # The passphrase may have come long after the header was read.
         loaded.disk.ensure_as_read()
         self._inspected = changes.accept(loaded, opened)
-        return (_ACCEPTED,)
+        return (_ACCEPTED, *self._inspected.loaded.notices)
 
     def _serve(self, call: calls.Serve) -> calls.Done:
         volume = _required(self._volume, "the volume is not unlocked")
@@ -360,12 +395,22 @@ class Session:
     def _loaded(self) -> LoadedVolume:
         if self._volume is not None:
             raise BoundaryError("the volume is unlocked, and its header is left alone")
+        if not self._is_usable:
+            raise BoundaryError("the header is only looked at")
         return LoadedVolume(
             inspected=_required(self._inspected, "no disk is loaded"),
             disk=_required(self._disk, "no disk is loaded"),
             tee=self._tee,
             recipients=self._recipients,
             progress=self._progress,
+        )
+
+    def _read(self) -> tuple[Inspected, Disk]:
+        if self._volume is not None:
+            raise BoundaryError("the volume is unlocked, and its header is left alone")
+        return (
+            _required(self._inspected, "no disk is loaded"),
+            _required(self._disk, "no disk is loaded"),
         )
 
 
@@ -376,7 +421,7 @@ def _material(loaded: LoadedHeader, disk: Disk) -> dict[int, bytes]:
     }
 
 
-def _volume(loaded: LoadedVolume, opened: Opened, *, discard: bool) -> Volume:
+def _volume(loaded: LoadedVolume, opened: Opened, *, read_only: bool, discard: bool) -> Volume:
     header, disk = loaded.inspected.header, loaded.disk
     segment = header.segment
     return Volume(
@@ -387,7 +432,7 @@ def _volume(loaded: LoadedVolume, opened: Opened, *, discard: bool) -> Volume:
         segment_size_bytes=header.data_size_bytes(disk.image_size_bytes()),
         sector_size_bytes=segment.sector_size_bytes,
         iv_tweak=segment.iv_tweak,
-        read_only=disk.read_only,
+        read_only=read_only,
         discard=discard or "allow-discards" in header.flags,
     )
 

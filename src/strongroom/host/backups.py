@@ -8,11 +8,11 @@ from pathlib import Path
 from strongroom.boundary import calls
 from strongroom.errors import UsageError
 from strongroom.host import known_enclaves, runtime, target
-from strongroom.host.contracts import ImageReference, Reporter, TeeName, Unlocking
+from strongroom.host.contracts import ImageReference, Reporter, TeeName
 from strongroom.host.files import opened_files
-from strongroom.host.images import JsonValue, loaded_image
 from strongroom.host.known_enclaves import KnownEnclave
 from strongroom.host.launch import launch
+from strongroom.host.looking import JsonValue, looked_at
 from strongroom.host.remembering import after_change
 from strongroom.values import replace
 
@@ -22,8 +22,8 @@ def backup_header(
 ) -> dict[str, JsonValue]:
     """Write a header backup, as ``cryptsetup luksHeaderBackup`` does, to a file that is new.
 
-    Also one that was tampered with, as whoever looks into it wants it kept: a notice says so, and
-    :func:`restore_header` refuses it.
+    Also of a volume that cannot be used, and of one that was tampered with, as such a header is
+    worth keeping: a notice says so, and :func:`restore_header` refuses it.
 
     Raises:
         TargetInUseError: The file exists.
@@ -32,17 +32,20 @@ def backup_header(
     _check_tee(tee)
     runtime.sweep()
     with (
-        loaded_image(image, Unlocking(tee), report, read_only=True) as loaded,
+        looked_at(image, report, tee=tee) as looked,
         target.create_image(file, 0, sparse=True) as output,
     ):
-        loaded.warn()
-        written = loaded.enclave.call(calls.BackupHeader(output))
+        looked.warn()
+        written = looked.enclave.call(calls.BackupHeader(output))
+    for notice in written.notices:
+        if notice not in looked.facts.notices:
+            report.notice(notice)
     return {
         "file": str(file),
         "uuid": written.uuid,
         "sequence_number": written.sequence_number,
         "size_bytes": written.size_bytes,
-        "authentication": loaded.authentication(),
+        "authentication": looked.authentication(),
     }
 
 
@@ -74,6 +77,8 @@ def restore_header(
         restored = enclave.call(
             calls.RestoreHeader(image_fd, header_fd, backup_fd, force, _known_header(uuid, known))
         )
+        for notice in restored.notices:
+            report.notice(notice)
         with after_change(report):
             _remember(restored, known, exactly=force)
     return {

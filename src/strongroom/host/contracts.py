@@ -93,11 +93,13 @@ class Enrolment:
 class Unlocking:
     """What an operator says beside a passphrase; both are sealed together.
 
-    ``accept_header_change``: what another program changed in the header was meant.
+    ``accept_header_change``: what another program changed in the header was meant, or what is
+    damaged of it is known. ``keyslot``: the only one to try, to open a volume.
     """
 
     tee: TeeName = "process"
     accept_header_change: bool = False
+    keyslot: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +217,7 @@ class StatusResult:
     identity: Identity
     transport: str
     authentication: str
-    """``absent``, ``verified``, ``changed``, ``unverified`` or ``tampered``."""
+    """``absent``, ``verified``, ``changed``, ``damaged``, ``unverified`` or ``tampered``."""
     enrolment: Enrolment | None
     epoch: int
     confinement: tuple[MeasureResult, ...]
@@ -245,7 +247,8 @@ class KeyslotResult:
 
     keyslot: int
     kind: str
-    """``passphrase``, ``recovery``, ``unbound`` or the type of the token that uses it."""
+    """``passphrase``, ``recovery``, ``unbound``, ``unsupported``, the type of the token that uses
+    it, or its own type where that is not known."""
     factors: tuple[str, ...]
     """All of what opens it; empty where that is a recovery key, or another program's business."""
     priority: str
@@ -254,6 +257,8 @@ class KeyslotResult:
     key_bits: int
     area_offset_bytes: int
     area_size_bytes: int
+    problem: str = ""
+    """Why it is never tried: not supported, or damaged; empty for the others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,12 @@ takes, so that the two never write at once; it works on open volumes too.
 """
 
 import contextlib
-import json
 from collections.abc import Iterator
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from strongroom.boundary import calls
 from strongroom.boundary.sealed import BLANK
-from strongroom.errors import StrongroomError
+from strongroom.errors import KeyslotStateError, StrongroomError
 from strongroom.host import runtime
 from strongroom.host.contracts import (
     ImageReference,
@@ -33,33 +32,8 @@ from strongroom.host.silence import Silent
 from strongroom.host.trust import VolumeTrust, own_enrolment
 from strongroom.values import dataclass, replace
 
-JsonValue: TypeAlias = "str | int | bool | list[JsonValue] | dict[str, JsonValue] | None"
-
+WrittenT = TypeVar("WrittenT", calls.KeyslotWritten, calls.HeaderWritten, calls.Resealed)
 KeyslotOrder = TypeVar("KeyslotOrder", calls.AddKeyslot, calls.ChangeKeyslot)
-
-
-def dump(image: ImageReference, *, tee: TeeName) -> dict[str, JsonValue]:
-    """Return the header in full, without secrets, and what an enclave of ``tee`` finds about it.
-
-    Raises:
-        FormatError: It is not a valid LUKS2 header.
-    """
-    runtime.sweep()
-    with loaded_image(image, Unlocking(tee), Silent(), read_only=True) as loaded:
-        text = loaded.enclave.call(calls.DumpHeader()).json
-        facts: dict[str, JsonValue] = json.loads(text)
-        authentication = loaded.authentication()
-    return {"image": str(image.path), "authentication": authentication, **facts}
-
-
-def list_keyslots(
-    image: ImageReference, report: Reporter, *, tee: TeeName
-) -> tuple[KeyslotResult, ...]:
-    """Return the keyslots of a volume; a notice says if its header was changed."""
-    runtime.sweep()
-    with loaded_image(image, Unlocking(tee), report, read_only=True) as loaded:
-        loaded.warn()
-        return tuple(_keyslot_result(item) for item in loaded.facts.keyslots)
 
 
 def add_keyslot(  # noqa: PLR0913 - one argument for each thing that is asked for
@@ -87,6 +61,7 @@ def add_keyslot(  # noqa: PLR0913 - one argument for each thing that is asked fo
     runtime.sweep()
     recovery = None if recovery_fd is None else RecoveryKeyReceiver(recovery_fd)
     with loaded_image(image, how, report, read_only=False) as loaded:
+        loaded.ensure_free(keyslot)
         own = ("passphrase",) if loaded.facts.enrolment is None else ("enclave", "passphrase")
         added = new if recovery is None else None
         order = calls.AddKeyslot(
@@ -97,7 +72,7 @@ def add_keyslot(  # noqa: PLR0913 - one argument for each thing that is asked fo
             keyslot=keyslot,
             recovery_key_to=None if recovery is None else recovery.public_key,
         )
-        written = loaded.enclave.call(loaded.with_passphrases(order, existing, added))
+        written = loaded.changed(loaded.with_passphrases(order, existing, added))
         try:
             if recovery is not None and written.recovery_key is not None:
                 _deliver(recovery, written.recovery_key, written.keyslot.number)
@@ -105,7 +80,7 @@ def add_keyslot(  # noqa: PLR0913 - one argument for each thing that is asked fo
             loaded.remember(written.epoch)
     if recovery is None:
         note_least_kdf(kdf, written.keyslot, report)
-    return _keyslot_result(written.keyslot)
+    return keyslot_result(written.keyslot)
 
 
 def change_keyslot(
@@ -122,14 +97,16 @@ def change_keyslot(
 
     Raises:
         WrongPassphraseError: ``existing`` does not open it.
+        KeyslotStateError: There is no such keyslot.
     """
     runtime.sweep()
     with loaded_image(image, how, report, read_only=False) as loaded:
+        loaded.ensure_present(keyslot)
         order = calls.ChangeKeyslot(BLANK, BLANK, kdf_parameters(kdf), keyslot)
-        written = loaded.enclave.call(loaded.with_passphrases(order, existing, new))
+        written = loaded.changed(loaded.with_passphrases(order, existing, new))
         loaded.remember(written.epoch)
     note_least_kdf(kdf, written.keyslot, report)
-    return _keyslot_result(written.keyslot)
+    return keyslot_result(written.keyslot)
 
 
 def remove_keyslot(
@@ -145,12 +122,14 @@ def remove_keyslot(
     Raises:
         WrongPassphraseError: ``existing`` opens no other keyslot.
         LastWayInError: There is no other keyslot.
+        KeyslotStateError: There is no such keyslot.
     """
     runtime.sweep()
     with loaded_image(image, how, report, read_only=False) as loaded:
+        loaded.ensure_present(keyslot)
         order = calls.RemoveKeyslot(BLANK, keyslot)
         sealed = loaded.sealed(existing, "Passphrase of a keyslot that stays: ", order)
-        written = loaded.enclave.call(replace(order, existing=sealed))
+        written = loaded.changed(replace(order, existing=sealed))
         loaded.remember(written.epoch)
 
 
@@ -170,22 +149,29 @@ class LoadedImage:
     trust: VolumeTrust
     report: Reporter
 
-    def authentication(self) -> dict[str, JsonValue]:
-        """Return for JSON what the enclave finds about the header before any passphrase."""
-        facts = self.facts
-        return {
-            "state": facts.authentication,
-            "epoch": facts.epoch,
-            "findings": [*facts.changes],
-        }
+    def ensure_present(self, keyslot: int | None) -> None:
+        """Check, before a passphrase is asked for, that a keyslot which was named is there.
 
-    def warn(self) -> None:
-        """Say so if the header is not as its enclave wrote it: for commands that use it anyway."""
-        findings = "; ".join(self.facts.changes)
-        if self.facts.authentication == "tampered":
-            self.report.notice(f"the header was tampered with, do not trust it: {findings}")
-        elif self.facts.authentication == "changed":
-            self.report.notice(f"another program changed the header: {findings}")
+        Raises:
+            KeyslotStateError: It is not.
+        """
+        numbers = [slot.number for slot in self.facts.keyslots]
+        if keyslot is not None and keyslot not in numbers:
+            raise KeyslotStateError(
+                f"there is no keyslot {keyslot}",
+                hint=f"there is {', '.join(map(str, numbers))}: see `strongroom slot list IMAGE`",
+            )
+
+    def ensure_free(self, keyslot: int | None) -> None:
+        """Check, before a passphrase is asked for, that the number of a new keyslot is free.
+
+        Raises:
+            KeyslotStateError: It is not.
+        """
+        if keyslot is not None and any(slot.number == keyslot for slot in self.facts.keyslots):
+            raise KeyslotStateError(
+                f"keyslot {keyslot} is in use", hint="remove it first, or leave the number out"
+            )
 
     def sealed(
         self,
@@ -214,6 +200,13 @@ class LoadedImage:
             return replace(order, existing=opening)
         following = self.sealed(new, "New passphrase: ", order, purpose="new passphrase")
         return replace(order, existing=opening, new=following)
+
+    def changed(self, order: calls.Call[WrittenT]) -> WrittenT:
+        """Have the enclave make a change, and say what of it could not be finished."""
+        written = self.enclave.call(order)
+        for notice in written.notices:
+            self.report.notice(notice)
+        return written
 
     def remember(self, epoch: int) -> None:
         """Write down that the volume's header is of this epoch from now on.
@@ -296,7 +289,8 @@ def kdf_parameters(choice: KdfChoice) -> calls.KdfParameters:
     )
 
 
-def _keyslot_result(slot: calls.Keyslot) -> KeyslotResult:
+def keyslot_result(slot: calls.Keyslot) -> KeyslotResult:
+    """Return one keyslot as ``slot list`` prints it."""
     return KeyslotResult(
         keyslot=slot.number,
         kind=slot.kind,
@@ -307,11 +301,15 @@ def _keyslot_result(slot: calls.Keyslot) -> KeyslotResult:
         key_bits=slot.key_bits,
         area_offset_bytes=slot.area_offset_bytes,
         area_size_bytes=slot.area_size_bytes,
+        problem=slot.problem,
     )
 
 
 def kdf_facts(slot: calls.Keyslot) -> dict[str, int | str]:
     """Return the key derivation of a keyslot for JSON."""
+    if slot.problem and not slot.kdf_iterations:
+        known = {"type": slot.kdf or "unknown", "hash": slot.kdf_hash}
+        return {name: value for name, value in known.items() if value}
     if slot.kdf == "pbkdf2":
         return {"type": slot.kdf, "hash": slot.kdf_hash, "iterations": slot.kdf_iterations}
     return {

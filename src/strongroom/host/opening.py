@@ -17,7 +17,7 @@ def open_volume(
     passphrase: PassphraseSource,
     report: Reporter,
     *,
-    accept_header_change: bool = False,
+    how: Unlocking,
 ) -> OpenResult:
     """Start a host process and an enclave in the background, and give it the passphrase.
 
@@ -34,7 +34,6 @@ def open_volume(
         from strongroom.host import unlocking  # noqa: PLC0415 - see above
 
         background.await_ready()
-        how = Unlocking(request.tee, accept_header_change)
         result = unlocking.set_key_in(background.directory, passphrase, how, report)
         background.keep()
     for notice in result.notices:

@@ -69,7 +69,7 @@ def reseal(
         if successor is None:
             order = calls.Reseal(BLANK, wanted, adopt)
             sealed = loaded.sealed(passphrase, _PROMPT, order)
-            resealed = loaded.enclave.call(replace(order, existing=sealed))
+            resealed = loaded.changed(replace(order, existing=sealed))
         else:
             resealed = _hand_over(
                 files, loaded, passphrase, report, how=how, policy=wanted, successor=successor
@@ -117,4 +117,7 @@ def _hand_over(
         handover = loaded.enclave.call(replace(order, existing=sealed))
         # The header's lock is held around both, so this is the header that was handed over.
         following.call(calls.LoadDisk(*files.descriptors, read_only=False))
-        return following.call(calls.TakeOver(handover))
+        taken = following.call(calls.TakeOver(handover))
+        for notice in taken.notices:
+            report.notice(notice)
+        return taken

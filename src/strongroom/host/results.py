@@ -53,6 +53,11 @@ class OpenVolume:
         return None if device is None else str(device)
 
     @property
+    def read_only(self) -> bool:
+        """Whether writes are refused, because it was asked for or because the enclave says so."""
+        return self.request.read_only or (self.unlocked is not None and self.unlocked.read_only)
+
+    @property
     def attach(self) -> str:
         """How the device is made."""
         return "none" if self.attached is None else self.attached.kind
@@ -69,7 +74,7 @@ def open_result(volume: OpenVolume, unlocked: calls.Unlocked) -> OpenResult:
         device=volume.device,
         attach=volume.attach,
         attach_reason="" if attached is None else attached.reason,
-        read_only=volume.request.read_only,
+        read_only=volume.request.read_only or unlocked.read_only,
         host_pid=os.getpid(),
         enclave_pid=volume.enclave_pid,
         size_bytes=volume.facts.data_size_bytes,
@@ -99,7 +104,7 @@ def status_result(
         uri=volume.uri,
         device=volume.device,
         attach=volume.attach,
-        read_only=volume.request.read_only,
+        read_only=volume.read_only,
         discard=volume.request.discard or volume.facts.discard_allowed,
         direct=volume.request.direct,
         host_pid=os.getpid(),

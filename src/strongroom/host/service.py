@@ -166,7 +166,7 @@ class Service:
                     runtime=self._directory.path,
                     size_bytes=facts.data_size_bytes,
                     sector_size_bytes=facts.sector_size_bytes,
-                    read_only=request.read_only,
+                    read_only=request.read_only or unlocked.read_only,
                     discard=request.discard or facts.discard_allowed,
                     serve_fuse=self._enclave.fuse,
                 )

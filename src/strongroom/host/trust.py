@@ -6,7 +6,7 @@ what is known of the volume, and remembers what was seen once it has opened.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from strongroom.boundary import calls
 from strongroom.boundary.calls import Call, Purpose, Recipient, Sealed, Terms
@@ -175,10 +175,15 @@ class VolumeTrust:
             minimum_epoch=0 if known is None else known.epoch,
             accepted_changes=changes_digest(self._accepted) if self._accepted else None,
             next_enclave=next_enclave,
+            keyslot=self._how.keyslot,
             request=None if request is None else request_digest(request),
         )
 
 
+OWN_STATES: Final = frozenset({"verified", "changed", "damaged"})
+"""What this enclave finds out about a header that is sealed to it, and may be used."""
+
+
 def own_enrolment(facts: calls.DiskFacts) -> calls.Enrolment | None:
     """Return what a volume is sealed to, where that is the enclave that looked at it."""
-    return facts.enrolment if facts.authentication in {"verified", "changed"} else None
+    return facts.enrolment if facts.authentication in OWN_STATES else None

@@ -18,7 +18,7 @@ from strongroom.host import control, control_calls, runtime
 from strongroom.host.contracts import OpenResult, PassphraseSource, Reporter, Unlocking
 from strongroom.host.runtime import VolumeDirectory
 from strongroom.host.sealed_elsewhere import explained
-from strongroom.host.trust import VolumeTrust
+from strongroom.host.trust import OWN_STATES, VolumeTrust
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -100,7 +100,7 @@ def _set_key_once(
     fields = json.loads(answer.json)
     fields["notices"] = tuple(fields["notices"])
     result = OpenResult(**fields)
-    own = waiting.authentication in {"verified", "changed"}
+    own = waiting.authentication in OWN_STATES
     try:
         trust.remember(
             waiting.volume,

@@ -20,12 +20,11 @@ if TYPE_CHECKING:
     from strongroom.host.images import (
         add_keyslot,
         change_keyslot,
-        dump,
-        list_keyslots,
         remove_keyslot,
         selftest,
     )
     from strongroom.host.listing import list_volumes
+    from strongroom.host.looking import dump, list_keyslots
     from strongroom.host.opening import open_volume
     from strongroom.host.resealing import reseal
     from strongroom.host.running import close_volume, status
@@ -39,11 +38,11 @@ else:
             "change_keyslot": "strongroom.host.images",
             "close_volume": "strongroom.host.running",
             "doctor": "strongroom.host.doctor",
-            "dump": "strongroom.host.images",
+            "dump": "strongroom.host.looking",
             "forget": "strongroom.host.forgetting",
             "format_volume": "strongroom.host.formatting",
             "identity": "strongroom.host.identity",
-            "list_keyslots": "strongroom.host.images",
+            "list_keyslots": "strongroom.host.looking",
             "list_volumes": "strongroom.host.listing",
             "open_volume": "strongroom.host.opening",
             "remove_keyslot": "strongroom.host.images",

@@ -37,7 +37,7 @@ from strongroom.luks2.edit import (
 from strongroom.luks2.keyslots import kdf_json, parse_kdf_text
 from strongroom.luks2.layout import allocate_area, unreferenced_areas
 from strongroom.luks2.limits import HEADER_COPY_BYTES
-from strongroom.luks2.load import LoadedHeader, load_header
+from strongroom.luks2.load import LoadedHeader, load_header, look_at_header
 from strongroom.luks2.model import (
     AntiForensic,
     Area,
@@ -47,11 +47,13 @@ from strongroom.luks2.model import (
     Digest,
     ForeignDigest,
     ForeignKeyslot,
+    ForeignSegment,
     Header,
     Keyslot,
     Metadata,
     Pbkdf2,
     Priority,
+    Refusal,
     Token,
     area_bytes,
 )
@@ -71,6 +73,7 @@ __all__ = [
     "Digest",
     "ForeignDigest",
     "ForeignKeyslot",
+    "ForeignSegment",
     "Header",
     "HeaderCopy",
     "JsonValue",
@@ -79,6 +82,7 @@ __all__ = [
     "Metadata",
     "Pbkdf2",
     "Priority",
+    "Refusal",
     "SealedSlot",
     "Sealing",
     "Step",
@@ -101,6 +105,7 @@ __all__ = [
     "header_digests",
     "kdf_json",
     "load_header",
+    "look_at_header",
     "new_header",
     "parse_kdf_text",
     "recovery_token",

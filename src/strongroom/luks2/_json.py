@@ -108,6 +108,16 @@ class JsonObject:
             raise self.fail(key, "is not an object")
         return JsonObject(f"{self.name} {key}", value)
 
+    def part(self, key: str) -> "JsonObject":
+        """Return a member that is an object, or an empty one: for people to read."""
+        value = self.members.get(key)
+        return JsonObject(f"{self.name} {key}", value if isinstance(value, dict) else {})
+
+    def words(self, key: str) -> str:
+        """Return a member that is a string, cut to what is short, or an empty one: for people."""
+        value = self.members.get(key)
+        return value[:MAX_NAME_CHARACTERS] if isinstance(value, str) else ""
+
     def entries(self, kind: str, limit: int) -> Iterator[tuple[int, "JsonObject"]]:
         """Yield the numbered objects of a section such as ``keyslots``.
 

@@ -9,21 +9,24 @@ thus authentic when its digest is the listed one, and what differs has a name, a
   label, subsystem, flags, priorities; a higher sequence number; any other token; a keyslot that is
   not sealed, linked to a digest; a sealed keyslot that is gone from the token too; a digest more of
   no segment, or one less;
+* *damage* is a keyslot that differs as no stock tool makes it differ: a sealed one, or one in a
+  header that was not written again. Such a keyslot is never tried, and decides over nothing else;
 * *tampering* is all else, and a keyslot of which only the link to its digest is another.
 
 Spec: ``spec/unlock.md``, "Header authentication".
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Final
 
-from strongroom.errors import FormatError
+from strongroom.errors import FormatError, InternalError
 from strongroom.luks2.binary import WRITTEN_CHECKSUM
 from strongroom.luks2.canonical import canonical_json
 from strongroom.luks2.edit import with_token
 from strongroom.luks2.limits import STRONGROOM_TOKEN, UINT64_MAX
 from strongroom.luks2.model import Header, Token
-from strongroom.luks2.parts import header_digests, is_relinked, link_of
+from strongroom.luks2.parts import has_material, header_digests, is_relinked, link_of
 from strongroom.luks2.token import SEQUENCE, StrongroomToken, parse_token
 from strongroom.values import dataclass, replace
 
@@ -50,16 +53,20 @@ class Differences:
         tampered: What no stock tool does for its user.
         foreign_changes: What stock cryptsetup and systemd-cryptenroll do, so that their user may
             say that it was meant. An attacker can do the same.
+        damaged: By number, the keyslots that must not be used.
     """
 
     tampered: tuple[str, ...]
     foreign_changes: tuple[str, ...]
+    damaged: Mapping[int, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class _Change:
     words: str
     foreign: bool
+    damaged: int | None = None
+    """The number of a keyslot that is damaged; then the change is not foreign."""
 
 
 def authenticated_bytes(header_uuid: str, token: StrongroomToken) -> bytes:
@@ -91,16 +98,21 @@ def differences(header: Header, token: StrongroomToken, areas: Mapping[int, byte
     Raises:
         FormatError: As :func:`header_digests`.
     """
-    found = header_digests(header, areas)
+    missing = {number: b"" for number in header.keyslots if not has_material(header, areas, number)}
+    found = header_digests(header, areas, kept=missing)
     changes = [
         *_sequence_changes(header, token),
         *_single_changes(found, token),
         *_numbered_changes(header, found, token),
         *_keyslot_changes(header, found, token, areas),
     ]
+    sound = [change for change in changes if change.damaged is None]
     return Differences(
-        tampered=tuple(change.words for change in changes if not change.foreign),
-        foreign_changes=tuple(change.words for change in changes if change.foreign),
+        tampered=tuple(change.words for change in sound if not change.foreign),
+        foreign_changes=tuple(change.words for change in sound if change.foreign),
+        damaged=MappingProxyType(
+            {it.damaged: it.words for it in changes if it.damaged is not None}
+        ),
     )
 
 
@@ -109,6 +121,8 @@ def with_authentication(
     token_body: StrongroomToken,
     areas: Mapping[int, bytes],
     codes: Callable[[bytes], tuple[bytes, bytes]],
+    *,
+    kept: Mapping[int, bytes] = MappingProxyType({}),
 ) -> Header:
     """Return the header with its ``strongroom`` token placed, or replaced, and authenticated.
 
@@ -121,6 +135,7 @@ def with_authentication(
         areas: As for :func:`header_digests`, with the material that will be on the disk.
         codes: Computes the enclave's code over a message, and the volume's over the message with
             the enclave's code behind it, 32 bytes each.
+        kept: As for :func:`header_digests`.
 
     Raises:
         FormatError: The token is malformed, seals a keyslot that does not exist, or another one is
@@ -141,7 +156,7 @@ def with_authentication(
     token = replace(
         token_body,
         keyslots=keyslots,
-        header=header_digests(Header(final, metadata), areas),
+        header=header_digests(Header(final, metadata), areas, kept=kept),
     )
     enclave_code, volume_code = codes(authenticated_bytes(final.uuid, token))
     token = replace(token, enclave_code=enclave_code, volume_code=volume_code)
@@ -205,17 +220,38 @@ def _keyslot_change(
     *,
     changed: tuple[int, str],
 ) -> _Change:
-    number = changed[0]
-    words = f"keyslot {number} {changed[1]}"
-    if number in token.keyslots:
-        return _Change(words, foreign=False)
+    number, how = changed
+    words = f"keyslot {number} {how}"
     if number not in header.keyslots and number not in header.foreign_keyslots:
-        return _Change(words, foreign=True)
+        return _Change(words, foreign=number not in token.keyslots)
     if link_of(header, number) is None:
         return _Change(f"{words}, and no digest lists it", foreign=False)
+    if not has_material(header, areas, number):
+        return _damage(header, number)
     if is_relinked(header, areas, number, token.header):
         return _Change(f"keyslot {number} was linked to another digest", foreign=False)
-    return _Change(words, foreign=True)
+    sealed = number in token.keyslots
+    if how == _CHANGED and (sealed or _is_unwritten(header, token, number)):
+        return _damage(header, number)
+    return _Change(words, foreign=not sealed)
+
+
+def _is_unwritten(header: Header, token: StrongroomToken, keyslot: int) -> bool:
+    """Tell whether a keyslot that is not sealed differs, and no stock tool can have changed it."""
+    listed = int.from_bytes(token.header[SEQUENCE], "big")
+    return keyslot in header.keyslots and header.binary.seqid == listed
+
+
+def _damage(header: Header, number: int) -> _Change:
+    slot, foreign = header.keyslots.get(number), header.foreign_keyslots.get(number)
+    if slot is not None:
+        size, offset = slot.area.size_bytes, slot.area.offset_bytes
+    elif foreign is not None:
+        size, offset = foreign.size_bytes, foreign.offset_bytes
+    else:
+        raise InternalError(f"keyslot {number} is damaged and does not exist")
+    words = f"keyslot {number} is damaged ({size} bytes at {offset})"
+    return _Change(words, foreign=False, damaged=number)
 
 
 def _compared(

@@ -3,7 +3,7 @@
 
 from strongroom.errors import FormatError, RollbackError
 from strongroom.luks2.commit import Step, Sync, WriteAt, commit_steps
-from strongroom.luks2.layout import check_layout
+from strongroom.luks2.layout import check_segment
 from strongroom.luks2.limits import HEADER_COPY_BYTES, MAX_BACKUP_SLACK_BYTES
 from strongroom.luks2.load import LoadedHeader, load_header
 from strongroom.luks2.model import Header
@@ -50,7 +50,7 @@ def check_backup(current: Header | None, backup: bytes, *, detached: bool = True
             f"the file has {len(backup)} bytes and a backup of its header {header.total_bytes}",
             hint="this is a whole volume, and not a backup of a header",
         )
-    check_layout(header, detached=detached)
+    check_segment(header, detached=detached)
     if current is not None:
         _check_successor(current, header)
     area = backup[header.keyslots_offset_bytes : header.total_bytes]

@@ -15,7 +15,7 @@ from strongroom.luks2.limits import (
     MAX_KEYSLOTS_BYTES,
     WRITABLE_CIPHER,
 )
-from strongroom.luks2.metadata import parse_json_area
+from strongroom.luks2.metadata import parse_json_area, usable
 from strongroom.luks2.model import Digest, Header
 from strongroom.units import ByteCount, ByteOffset
 from strongroom.uuids import is_uuid
@@ -93,7 +93,8 @@ def new_header(  # noqa: PLR0913 -- every value of a new volume, each by its nam
         "sector_size": sector_size_bytes,
     }
     text = dump_json(_root(binary, segment, digest, keyslots_size))
-    return parse_json_area(binary, text.ljust(binary.json_size, b"\0"), detached=detached)
+    area = text.ljust(binary.json_size, b"\0")
+    return usable(parse_json_area(binary, area, detached=detached))
 
 
 def _root(

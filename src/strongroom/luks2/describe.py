@@ -5,11 +5,24 @@ from strongroom.luks2._json import JsonValue
 from strongroom.luks2._text import printable
 from strongroom.luks2.limits import MAX_NAME_CHARACTERS
 from strongroom.luks2.load import LoadedHeader
-from strongroom.luks2.model import Argon2, Digest, ForeignKeyslot, Header, Keyslot, Pbkdf2, Token
+from strongroom.luks2.model import (
+    Argon2,
+    CryptSegment,
+    Digest,
+    ForeignKeyslot,
+    ForeignSegment,
+    Header,
+    Keyslot,
+    Pbkdf2,
+    Token,
+)
 
 
 def describe(header: Header, *, loaded: LoadedHeader | None = None) -> dict[str, JsonValue]:
     """Return everything ``strongroom dump`` shows, able to be JSON.
+
+    What is not supported says so in a member ``unsupported``; so does the header as a whole, when
+    the volume cannot be used.
 
     Salts and digest values are left out: they are public, but of no use to a reader. With
     ``loaded`` the state of both copies is told too. All text is safe to print.
@@ -25,12 +38,17 @@ def describe(header: Header, *, loaded: LoadedHeader | None = None) -> dict[str,
         "header_size_bytes": binary.hdr_size,
         "json_used_bytes": len(header.metadata.json_text),
         "checksum": binary.checksum_alg,
-        "segments": {str(header.segment.number): _segment(header)},
+        "segments": _segments(header),
         "keyslots": {str(number): _keyslot(header, number) for number in sorted(header.keyslots)}
         | {str(number): _foreign(slot) for number, slot in header.foreign_keyslots.items()},
         "digests": {str(number): _digest(value) for number, value in header.digests.items()}
         | {
-            str(number): {"type": printable(value.kind), "keyslots": list(value.keyslots)}
+            str(number): {
+                "type": printable(value.kind),
+                "keyslots": list(value.keyslots),
+                "segments": list(value.segments),
+                "unsupported": printable(value.refusal.message),
+            }
             for number, value in header.metadata.foreign_digests.items()
         },
         "tokens": {str(number): _token(token) for number, token in header.tokens.items()},
@@ -42,6 +60,7 @@ def describe(header: Header, *, loaded: LoadedHeader | None = None) -> dict[str,
         },
     }
     if loaded is not None:
+        result["unsupported"] = [printable(refusal.message) for refusal in loaded.refusals]
         result["copies"] = {
             "used": loaded.used.title,
             "broken": [copy.title for copy in loaded.broken],
@@ -50,8 +69,26 @@ def describe(header: Header, *, loaded: LoadedHeader | None = None) -> dict[str,
     return result
 
 
-def _segment(header: Header) -> JsonValue:
-    segment = header.segment
+def _segments(header: Header) -> JsonValue:
+    segment = header.metadata.segment
+    known = {} if segment is None else {str(segment.number): _segment(header, segment)}
+    foreign = header.metadata.foreign_segments.items()
+    return {**known, **{str(number): _foreign_segment(value) for number, value in foreign}}
+
+
+def _foreign_segment(segment: ForeignSegment) -> JsonValue:
+    return {
+        "type": printable(segment.kind),
+        "offset_bytes": printable(segment.offset),
+        "size_bytes": printable(segment.size),
+        "cipher": printable(segment.cipher),
+        "integrity": printable(segment.integrity),
+        "flags": [printable(flag) for flag in segment.flags],
+        "unsupported": printable(segment.refusal.message),
+    }
+
+
+def _segment(header: Header, segment: CryptSegment) -> JsonValue:
     return {
         "type": "crypt",
         "offset_bytes": segment.offset_bytes,
@@ -95,8 +132,13 @@ def _kdf(kdf: Pbkdf2 | Argon2) -> JsonValue:
 def _foreign(keyslot: ForeignKeyslot) -> JsonValue:
     return {
         "type": printable(keyslot.kind),
+        "priority": keyslot.priority.name.lower(),
+        "key_bits": keyslot.key_bytes * 8,
+        "cipher": printable(keyslot.cipher),
+        "kdf": {"type": printable(keyslot.kdf), "hash": printable(keyslot.hash_name)},
         "area_offset_bytes": keyslot.offset_bytes,
         "area_size_bytes": keyslot.size_bytes,
+        "unsupported": printable(keyslot.refusal.message),
     }
 
 

@@ -5,8 +5,8 @@ An edit starts from the JSON text, changes the members it is about, and leaves a
 are, known or not, in their order. It raises the sequence number by one, so a header that was edited
 is always newer than the one it came from; two edits in one commit raise it by two.
 
-What is not understood is not endangered: a keyslot that a token of unknown type uses stays as it
-is, and so does everything while a keyslot of unknown type exists.
+What is not understood is not endangered: a keyslot stays as it is when it is not supported, or when
+a token of unknown type uses it.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ from strongroom.luks2.limits import (
     UINT64_MAX,
     WRITABLE_CIPHER,
 )
-from strongroom.luks2.metadata import parse_json_area
+from strongroom.luks2.metadata import parse_json_area, usable
 from strongroom.luks2.model import Header, Keyslot
 from strongroom.values import replace
 
@@ -44,7 +44,7 @@ def free_keyslot(header: Header) -> int:
         KeyslotStateError: All are.
     """
     for number in range(MAX_KEYSLOTS):
-        if number not in header.keyslots and number not in header.foreign_keyslots:
+        if not _is_taken(header, number):
             return number
     raise KeyslotStateError(
         f"all {MAX_KEYSLOTS} keyslots are in use", hint="remove one that is not needed"
@@ -84,10 +84,9 @@ def with_keyslot(
         BoundsError: The area does not lie where it may.
         LimitError: A cost is beyond its limit, or the JSON area is full.
     """
-    _check_editable(header)
     if replacing:
         _check_changeable(header, number)
-    elif number in header.keyslots or not 0 <= number < MAX_KEYSLOTS:
+    elif _is_taken(header, number) or not 0 <= number < MAX_KEYSLOTS:
         raise KeyslotStateError(f"keyslot {number} is taken or does not exist")
     if digest not in header.digests:
         raise KeyslotStateError(f"there is no digest {digest}")
@@ -117,7 +116,6 @@ def without_keyslot(header: Header, number: int) -> Header:
         KeyslotStateError: There is no such keyslot.
         UnknownTokenError: A token of unknown type uses it.
     """
-    _check_editable(header)
     _check_changeable(header, number)
     root = _Root(header)
     del root.section("keyslots")[str(number)]
@@ -148,7 +146,6 @@ def with_token(
         FormatError: The token is not a valid one.
         LimitError: The JSON area is full.
     """
-    _check_editable(header)
     if number is None:
         number = free_token(header)
     _check_token(header, number)
@@ -164,7 +161,6 @@ def without_token(header: Header, number: int) -> Header:
         KeyslotStateError: There is no such token.
         UnknownTokenError: Its type is unknown.
     """
-    _check_editable(header)
     if number not in header.tokens:
         raise KeyslotStateError(f"there is no token {number}")
     _check_token(header, number)
@@ -231,9 +227,13 @@ class _Root:
         binary = replace(header.binary, seqid=header.binary.seqid + 1)
         # What may lie where was decided when the header was loaded, and edits keep the segment.
         detached = header.segment.offset_bytes < header.total_bytes
-        return parse_json_area(
+        edited = parse_json_area(
             binary, text.ljust(header.binary.json_size, b"\0"), detached=detached
         )
+        for number, keyslot in edited.foreign_keyslots.items():
+            if number not in header.foreign_keyslots:
+                raise keyslot.refusal.error()
+        return usable(edited)
 
     def _entry(self, name: str, number: str) -> JsonObject:
         return JsonObject(name, self.section(name)).child(number)
@@ -245,16 +245,17 @@ def _merged(previous: dict[str, JsonValue], written: dict[str, JsonValue]) -> di
     return written | {key: value for key, value in previous.items() if key not in known}
 
 
-def _check_editable(header: Header) -> None:
-    for number, keyslot in header.foreign_keyslots.items():
-        raise UnsupportedRequirementError(
-            f"keyslot {number} is of the unknown type {shown(keyslot.kind)}, "
-            "so the header is not changed",
-            hint="change it with the program that made the keyslot",
-        )
+def _is_taken(header: Header, number: int) -> bool:
+    return number in header.keyslots or number in header.foreign_keyslots
 
 
 def _check_changeable(header: Header, number: int) -> None:
+    if number in header.foreign_keyslots:
+        refusal = header.foreign_keyslots[number].refusal
+        raise UnsupportedRequirementError(
+            f"keyslot {number} is left as it is: {refusal.message}",
+            hint="change it with the program that made the keyslot",
+        )
     if number not in header.keyslots:
         raise KeyslotStateError(f"there is no keyslot {number}")
     for token, value in header.tokens.items():

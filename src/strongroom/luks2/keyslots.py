@@ -28,6 +28,7 @@ from strongroom.luks2.model import (
     Keyslot,
     Pbkdf2,
     Priority,
+    Refusal,
     area_bytes,
 )
 from strongroom.luks2.names import check_cipher, check_cost, check_hash
@@ -57,13 +58,25 @@ def parse_keyslot(keyslot: JsonObject) -> Keyslot:
     return Keyslot(key_bytes, kdf, area, af, _priority(keyslot))
 
 
-def parse_foreign_keyslot(keyslot: JsonObject) -> ForeignKeyslot:
-    """Check as much of another type of keyslot as all types share."""
+def parse_foreign_keyslot(keyslot: JsonObject, refusal: Refusal) -> ForeignKeyslot:
+    """Check as much of an unsupported keyslot as all types share: where its area lies.
+
+    The rest is for people to read, and is left empty where it is of no known form.
+    """
     area = keyslot.child("area")
+    kdf = keyslot.part("kdf")
+    key_bytes = keyslot.members.get("key_size")
+    priority = keyslot.members.get("priority")
     return ForeignKeyslot(
         kind=keyslot.text("type"),
         offset_bytes=ByteOffset(area.uint64("offset")),
         size_bytes=ByteCount(area.uint64("size")),
+        refusal=refusal,
+        kdf=kdf.words("type"),
+        hash_name=kdf.words("hash"),
+        cipher=area.words("encryption"),
+        key_bytes=key_bytes if type(key_bytes) is int and 0 < key_bytes < 2**16 else 0,
+        priority=next((it for it in Priority if it == priority), Priority.NORMAL),
     )
 
 

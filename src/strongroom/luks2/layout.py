@@ -41,11 +41,11 @@ def check_config(header: Header) -> None:
         raise BoundsError(f"the keyslots area is not on the grid of {AREA_GRID_BYTES} bytes")
 
 
-def check_layout(header: Header, *, detached: bool) -> None:
-    """Check that every area and the segment lie in their place and nothing overlaps.
+def check_areas(header: Header) -> None:
+    """Check that the area of every keyslot lies in its place and none overlap.
 
     Raises:
-        BoundsError: Something does not.
+        BoundsError: One does not, or two do.
     """
     start, end = header.keyslots_offset_bytes, header.total_bytes
     previous: _Span = (0, start, "the headers")
@@ -58,7 +58,16 @@ def check_layout(header: Header, *, detached: bool) -> None:
         if offset < previous[0] + previous[1]:
             raise BoundsError(f"the areas of {previous[2]} and {name} overlap")
         previous = span
+
+
+def check_segment(header: Header, *, detached: bool) -> None:
+    """Check that the segment lies in its place.
+
+    Raises:
+        BoundsError: It does not.
+    """
     _check_segment(header.segment)
+    end = header.total_bytes
     if not detached and header.segment.offset_bytes < end:
         raise BoundsError(
             f"the data starts at {header.segment.offset_bytes}, inside the header, "

@@ -37,7 +37,7 @@ from strongroom.luks2.binary import (
 )
 from strongroom.luks2.limits import HEADER_COPY_BYTES, HEADER_SIZES, STRONGROOM_TOKEN
 from strongroom.luks2.metadata import parse_json_area
-from strongroom.luks2.model import Header
+from strongroom.luks2.model import Header, Refusal
 from strongroom.units import ByteCount
 from strongroom.values import dataclass, replace
 
@@ -66,6 +66,7 @@ class LoadedHeader:
             ``strongroom`` token; ``False`` for all others.
         rewritten: What other programs write in their own way and without a meaning, in words: a
             salt that is not :func:`strongroom.luks2.copy_salt`, and another form of the metadata.
+        refusals: Why the volume cannot be used, the most important reason first.
     """
 
     header: Header
@@ -74,12 +75,35 @@ class LoadedHeader:
     notices: tuple[str, ...]
     canonical: bool
     rewritten: tuple[str, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
 
 
 def load_header(
     private_copy: bytes, *, image_size_bytes: ByteCount, detached: bool
 ) -> LoadedHeader:
-    """Read and check the header of a volume.
+    """Read and check the header of a volume that is to be used.
+
+    Args: As for :func:`look_at_header`.
+
+    Raises:
+        TruncatedError: The image ends before what its header describes.
+        UnsupportedCipherError: A cipher, hash or KDF that is not on the list, where there is no
+            keyslot without it.
+        UnsupportedRequirementError: A requirement, segment or protection that is not supported.
+        FormatError: As for :func:`look_at_header`, and whatever else keeps the volume from use.
+
+    Nothing in the result is authenticated: whoever can write the disk can forge all of it.
+    """
+    looked = look_at_header(private_copy, image_size_bytes=image_size_bytes, detached=detached)
+    for refusal in looked.refusals:
+        raise refusal.error()
+    return looked
+
+
+def look_at_header(
+    private_copy: bytes, *, image_size_bytes: ByteCount, detached: bool
+) -> LoadedHeader:
+    """Read and check the header of a volume, which may be one that cannot be used.
 
     Args:
         private_copy: The first ``min(image_size_bytes, HEADER_COPY_BYTES)`` bytes of the device
@@ -91,13 +115,12 @@ def load_header(
     Raises:
         NotLuksError: There is no trace of a header.
         Luks1Error: A LUKS1 volume.
-        TruncatedError: The image ends before what its header describes.
+        TruncatedError: The image ends inside of both header copies.
         HeaderBrokenError: Both copies are damaged.
-        UnsupportedCipherError: A cipher, hash or KDF that is not on the list.
-        UnsupportedRequirementError: A requirement, segment or protection that is not supported.
-        BoundsError: Something lies where it must not.
-        LimitError: A size, depth, count or cost is beyond its limit.
-        FormatError: Anything else that is wrong.
+        UnsupportedCipherError: Both copies have a checksum that is not on the list.
+        BoundsError: A keyslot lies where it must not.
+        LimitError: A size, depth or count is beyond its limit.
+        FormatError: Its parts do not fit together.
 
     Nothing in the result is authenticated: whoever can write the disk can forge all of it.
     """
@@ -108,10 +131,12 @@ def load_header(
     secondary = _find_secondary(private_copy, primary)
     used, other, notices = _choose(private_copy, primary, secondary)
     header = parse_json_area(_with_salts(used, other), used.json_area, detached=detached)
-    _check_size(header, image_size_bytes, detached=detached)
+    refusals = header.metadata.refusals or _size_refusals(
+        header, image_size_bytes, detached=detached
+    )
     if not _is_authenticated(header):
         broken = (used.copy.other,) if notices else ()
-        return LoadedHeader(header, used.copy, broken, notices, canonical=False)
+        return LoadedHeader(header, used.copy, broken, notices, canonical=False, refusals=refusals)
     if other is not None and not notices:
         used, other = _by_form(header, private_copy, used, other)
         header = replace(header, binary=_with_salts(used, other))
@@ -119,7 +144,7 @@ def load_header(
     broken = (used.copy.other,) if notices else ()
     canonical = _as_written(header, private_copy, used.copy)
     rewritten = _rewritten(header, used.copy)
-    return LoadedHeader(header, used.copy, broken, notices, canonical, rewritten)
+    return LoadedHeader(header, used.copy, broken, notices, canonical, rewritten, refusals)
 
 
 def _try_read(private_copy: bytes, offset: int, copy: HeaderCopy) -> RawCopy | StrongroomError:
@@ -264,10 +289,8 @@ def _stray_bytes(header: Header, private_copy: bytes, copy: HeaderCopy) -> tuple
     """Return what to say about the other copy when it has the right contents in other bytes."""
     if _as_written(header, private_copy, copy):
         return ()
-    return (
-        f"another program rewrote the {copy.title} header, or it has stray bytes; "
-        f"the {copy.other.title} one is used",
-    )
+    words = f"another program rewrote the {copy.title} header, or it has stray bytes"
+    return (f"{words}; the {copy.other.title} one is used",)
 
 
 def _rewritten(header: Header, copy: HeaderCopy) -> tuple[str, ...]:
@@ -284,6 +307,16 @@ def _as_written(header: Header, private_copy: bytes, copy: HeaderCopy) -> bool:
     start = header.binary.offset_of(copy)
     written = build_copy(header.binary, header.metadata.json_text, copy)
     return private_copy[start : start + header.binary.hdr_size] == written
+
+
+def _size_refusals(
+    header: Header, image_size_bytes: ByteCount, *, detached: bool
+) -> tuple[Refusal, ...]:
+    try:
+        _check_size(header, image_size_bytes, detached=detached)
+    except TruncatedError as err:
+        return (Refusal.of(err),)
+    return ()
 
 
 def _check_size(header: Header, image_size_bytes: ByteCount, *, detached: bool) -> None:

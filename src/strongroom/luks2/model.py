@@ -10,11 +10,29 @@ Spec: LUKS2 on-disk format 1.1, 3.
 from collections.abc import Mapping
 from enum import IntEnum
 
-from strongroom.errors import FormatError, KeyslotStateError, TruncatedError
+from strongroom.errors import FormatError, InternalError, KeyslotStateError, TruncatedError
 from strongroom.luks2.binary import BinaryHeader
 from strongroom.luks2.limits import SECTOR_BYTES
 from strongroom.units import ByteCount, ByteOffset
 from strongroom.values import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a part of a header, or all of it, cannot be used. Looking at it is no use."""
+
+    kind: type[FormatError]
+    message: str
+    hint: str = ""
+
+    @classmethod
+    def of(cls, err: FormatError) -> "Refusal":
+        """Return what an error says."""
+        return cls(type(err), err.message, err.hint)
+
+    def error(self) -> FormatError:
+        """Return the error to raise where the part is to be used."""
+        return self.kind(self.message, hint=self.hint)
 
 
 class Priority(IntEnum):
@@ -76,11 +94,25 @@ class Keyslot:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKeyslot:
-    """A keyslot of another type: kept, never used, and its area never given away."""
+    """A keyslot that is not supported: kept, never used, and its area never given away.
+
+    Attributes:
+        kind: Its type; ``luks2`` for one whose cipher, hash, KDF or cost is not supported.
+        refusal: Why it cannot be used.
+        kdf: The name of its KDF, or an empty string.
+        hash_name: The hash of its KDF, or an empty string.
+        cipher: The cipher of its area, or an empty string.
+    """
 
     kind: str
     offset_bytes: ByteOffset
     size_bytes: ByteCount
+    refusal: Refusal
+    kdf: str = ""
+    hash_name: str = ""
+    cipher: str = ""
+    key_bytes: int = 0
+    priority: Priority = Priority.NORMAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +129,25 @@ class Digest:
 
 @dataclass(frozen=True, slots=True)
 class ForeignDigest:
-    """A digest of another type: kept, never used."""
+    """A digest that is not supported: kept, never used."""
 
     kind: str
     keyslots: tuple[int, ...]
     segments: tuple[int, ...]
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignSegment:
+    """A segment that is not supported: kept, never used. Offsets and sizes are as written."""
+
+    kind: str
+    offset: str
+    size: str
+    cipher: str
+    integrity: str
+    flags: tuple[str, ...]
+    refusal: Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +203,7 @@ class CryptSegment:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The ``config`` section. ``requirements`` is empty on every header that loads."""
+    """The ``config`` section. ``requirements`` is empty on every header that can be used."""
 
     json_size: ByteCount
     keyslots_size: ByteCount
@@ -172,16 +218,21 @@ class Metadata:
     Attributes:
         json_text: The text itself, without padding: the source that edits start from, so that
             members nobody here knows survive them.
+        segment: The encrypted data, or ``None`` where a refusal says why it cannot be used.
+        refusals: Why the header as a whole cannot be used, the most important one first. A
+            keyslot that is not supported is none, as long as there is another one.
     """
 
     json_text: bytes
     keyslots: Mapping[int, Keyslot]
     foreign_keyslots: Mapping[int, ForeignKeyslot]
     tokens: Mapping[int, Token]
-    segment: CryptSegment
+    segment: CryptSegment | None
+    foreign_segments: Mapping[int, ForeignSegment]
     digests: Mapping[int, Digest]
     foreign_digests: Mapping[int, ForeignDigest]
     config: Config
+    refusals: tuple[Refusal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,17 +244,19 @@ class Header:
 
     @property
     def segment(self) -> CryptSegment:
-        """The one encrypted segment."""
+        """The one encrypted segment; a header that can be used has it."""
+        if self.metadata.segment is None:
+            raise InternalError("a header that cannot be used was used")
         return self.metadata.segment
 
     @property
     def keyslots(self) -> Mapping[int, Keyslot]:
-        """The keyslots of type ``luks2``, unbound ones included."""
+        """The keyslots of type ``luks2`` that are supported, unbound ones included."""
         return self.metadata.keyslots
 
     @property
     def foreign_keyslots(self) -> Mapping[int, ForeignKeyslot]:
-        """The keyslots of other types."""
+        """The keyslots that are not supported."""
         return self.metadata.foreign_keyslots
 
     @property
@@ -213,12 +266,12 @@ class Header:
 
     @property
     def digests(self) -> Mapping[int, Digest]:
-        """The digests of type ``pbkdf2``."""
+        """The digests of type ``pbkdf2`` that are supported."""
         return self.metadata.digests
 
     @property
     def requirements(self) -> tuple[str, ...]:
-        """Mandatory requirements; none, or the header would not have loaded."""
+        """Mandatory requirements; none on a header that can be used."""
         return self.metadata.config.requirements
 
     @property
@@ -273,14 +326,24 @@ class Header:
         """Tell whether a keyslot holds some other key than the volume's."""
         return keyslot not in self._bound()
 
+    def is_ignored(self, keyslot: int) -> bool:
+        """Tell whether a keyslot is tried only when it is named."""
+        return keyslot in self.keyslots and not self.keyslots[keyslot].priority
+
     def unlock_order(self) -> tuple[int, ...]:
         """Return the keyslots to try: preferred first, ignored and unbound ones left out."""
         tried = [number for number in self._bound() if self.keyslots[number].priority]
         return tuple(sorted(tried, key=lambda number: (-self.keyslots[number].priority, number)))
 
+    def linked(self) -> tuple[int, ...]:
+        """Return the keyslots that the segment's digest lists, supported or not."""
+        if self.metadata.segment is None:
+            return ()
+        number = self.metadata.segment.number
+        return next((it.keyslots for it in self.digests.values() if number in it.segments), ())
+
     def _bound(self) -> tuple[int, ...]:
-        linked = self.digests[self.segment_digest_number].keyslots
-        return tuple(number for number in linked if number in self.keyslots)
+        return tuple(number for number in self.linked() if number in self.keyslots)
 
 
 def area_bytes(volume_key_bytes: int, stripes: int) -> int:

@@ -10,6 +10,11 @@ from strongroom.luks2.limits import CIPHER_KEY_BYTES, HASHES
 _NULL: Final = "null"
 
 
+def is_null(cipher: str) -> bool:
+    """Tell whether a cipher does not encrypt. Spec: CVE-2025-59054."""
+    return _NULL in cipher.lower()
+
+
 def check_cipher(name: str, cipher: str) -> None:
     """Refuse a cipher that is not on the list.
 
@@ -19,7 +24,7 @@ def check_cipher(name: str, cipher: str) -> None:
     """
     if cipher in CIPHER_KEY_BYTES:
         return
-    if _NULL in cipher.lower():
+    if is_null(cipher):
         raise UnsupportedCipherError(
             f"{name} uses {shown(cipher)}, which does not encrypt",
             hint="somebody may have changed this header; restore a backup that you trust",

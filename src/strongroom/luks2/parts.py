@@ -29,25 +29,30 @@ A digest is SHA-256 of canonical JSON. Spec: ``spec/unlock.md``, "Header authent
 
 import hashlib
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from strongroom.errors import FormatError
 from strongroom.luks2._json import JsonObject, JsonValue, parse_json
 from strongroom.luks2.canonical import canonical_json
 from strongroom.luks2.limits import SEQUENCE_BYTES, STRONGROOM_TOKEN
-from strongroom.luks2.model import Header, area_bytes
+from strongroom.luks2.model import Header, Keyslot, area_bytes
 from strongroom.luks2.token import SEQUENCE
 
 _SECTIONS: Final = frozenset({"keyslots", "tokens", "segments", "digests", "config"})
 
 
-def header_digests(header: Header, areas: Mapping[int, bytes]) -> dict[str, bytes]:
+def header_digests(
+    header: Header, areas: Mapping[int, bytes], *, kept: Mapping[int, bytes] = MappingProxyType({})
+) -> dict[str, bytes]:
     """Return the digests of all parts of a header but its ``strongroom`` token.
 
     Args:
         header: The header as it is, or will be, on the disk.
         areas: What lies in the area of each of :attr:`Header.keyslots`, from its start. As much as
             the key material takes is looked at; there may be more.
+        kept: The digests of keyslots at which nothing is looked: that of a damaged keyslot stays
+            what it was, so that no damage is ever authenticated.
 
     Raises:
         FormatError: Material is missing, or an integer in the metadata has no canonical form.
@@ -61,6 +66,9 @@ def header_digests(header: Header, areas: Mapping[int, bytes]) -> dict[str, byte
         digests[f"digests/{name}"] = _digest(_without(section.child(name), "keyslots"))
     section = root.child("keyslots")
     for number in (*header.keyslots, *header.foreign_keyslots):
+        if number in kept:
+            digests[f"keyslots/{number}"] = kept[number]
+            continue
         keyslot = _without(section.child(str(number)), "priority")
         material = _material_digest(header, areas, number)
         link = link_of(header, number)
@@ -69,6 +77,12 @@ def header_digests(header: Header, areas: Mapping[int, bytes]) -> dict[str, byte
         if token.kind != STRONGROOM_TOKEN:
             digests[f"tokens/{number}"] = _digest(root.child("tokens").members[str(number)])
     return digests
+
+
+def has_material(header: Header, areas: Mapping[int, bytes], keyslot: int) -> bool:
+    """Tell whether all key material of a keyslot is there, whatever it is."""
+    slot = header.keyslots.get(keyslot)
+    return slot is None or len(areas.get(keyslot, b"")) >= _material_bytes(slot)
 
 
 def link_of(header: Header, keyslot: int) -> int | None:
@@ -132,12 +146,16 @@ def _keyslot_digest(keyslot: JsonValue, material: str | None, link: int | None) 
 def _material_digest(header: Header, areas: Mapping[int, bytes], number: int) -> str | None:
     keyslot = header.keyslots.get(number)
     if keyslot is None:
-        return None  # of another type: only the program of that type knows where its material is
-    needed = area_bytes(keyslot.key_bytes, keyslot.af.stripes)
+        return None  # not supported: only the program that made it knows where its material is
+    needed = _material_bytes(keyslot)
     material = areas.get(number, b"")[:needed]
     if len(material) < needed:
         raise FormatError(f"the key material of keyslot {number} is not there")
     return hashlib.sha256(material).hexdigest()
+
+
+def _material_bytes(keyslot: Keyslot) -> int:
+    return area_bytes(keyslot.key_bytes, keyslot.af.stripes)
 
 
 def _without(object_: JsonObject, key: str) -> JsonValue:

@@ -22,6 +22,9 @@ FACTOR: Final = "EnclaveFactorError"
 CIPHER: Final = "UnsupportedCipherError"
 REQUIREMENT: Final = "UnsupportedRequirementError"
 BOUNDS: Final = "BoundsError"
+NO_WAY_IN: Final = "KeyslotStateError"
+READ_ONLY: Final = "read only"
+"""Not refused: another keyslot opened, for reading, and the one under attack was named."""
 
 
 def own_token(tree: Tree) -> Tree:
@@ -215,7 +218,7 @@ METADATA: dict[str, tuple[Change, tuple[str, str]]] = {
     ),
     "digest of the attacker's key": (
         unhooked_digest,
-        (TAMPERED, WRONG),
+        (TAMPERED, NO_WAY_IN),
     ),
     "token removed": (
         lambda it: it["tokens"].pop(own_number(it)),
@@ -231,7 +234,7 @@ METADATA: dict[str, tuple[Change, tuple[str, str]]] = {
     ),
     "token removed, digest unhooked": (
         with_token_gone(unhooked_digest),
-        (WRONG, WRONG),
+        (NO_WAY_IN, NO_WAY_IN),
     ),
     "token twice": (
         lambda it: it["tokens"].update({"9": own_token(it)}),
@@ -279,15 +282,15 @@ METADATA: dict[str, tuple[Change, tuple[str, str]]] = {
     ),
     "keyslots' areas swapped": (
         lambda it: swapped(it, "area"),
-        (TAMPERED, FACTOR),
+        (TAMPERED, TAMPERED),
     ),
     "keyslots' salts swapped": (
         lambda it: swapped(it, "kdf", "salt"),
-        (TAMPERED, FACTOR),
+        (TAMPERED, TAMPERED),
     ),
     "keyslots swapped": (
         lambda it: it["keyslots"].update({"0": it["keyslots"]["1"], "1": it["keyslots"]["0"]}),
-        (TAMPERED, FACTOR),
+        (TAMPERED, TAMPERED),
     ),
     "keyslot unlinked": (
         lambda it: it["digests"]["0"].update(keyslots=["1", "2"]),
@@ -295,10 +298,18 @@ METADATA: dict[str, tuple[Change, tuple[str, str]]] = {
     ),
     "sealed keyslot's KDF lowered": (
         lambda it: it["keyslots"]["0"]["kdf"].update(iterations=1),
-        (TAMPERED, TAMPERED),
+        (TAMPERED, READ_ONLY),
     ),
     "recovery keyslot's KDF lowered": (
         lambda it: it["keyslots"]["1"]["kdf"].update(iterations=1),
+        (READ_ONLY, FACTOR),
+    ),
+    "sealed keyslot's cipher unknown": (
+        lambda it: it["keyslots"]["0"]["area"].update(encryption="serpent-xts-plain64"),
+        (TAMPERED, READ_ONLY),
+    ),
+    "recovery keyslot's hash unknown": (
+        lambda it: it["keyslots"]["1"]["af"].update(hash="sha3-256"),
         (CHANGED, FACTOR),
     ),
     "keyslot's priority": (
@@ -311,7 +322,7 @@ METADATA: dict[str, tuple[Change, tuple[str, str]]] = {
     ),
     "keyslot's unknown member": (
         lambda it: it["keyslots"]["1"].update(more=1),
-        (CHANGED, CHANGED),
+        (READ_ONLY, FACTOR),
     ),
     "keyslot of the attacker's": (
         lambda it: added_keyslot(it, digest="0"),

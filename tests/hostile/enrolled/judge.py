@@ -153,6 +153,9 @@ class Bench:
             is_authenticated = check_opened(inspected, terms, self._volume_key)
         except StrongroomError as err:
             return type(err).__name__ + OPENED
+        if inspected.damaged:
+            same = loaded.header.segment == self._sound.header.segment
+            return "read only" if is_authenticated and same else "SILENT"
         return "" if is_authenticated else "SILENT"
 
     def _material_of(self, loaded: LoadedHeader, image: bytes) -> dict[int, bytes]:

@@ -261,17 +261,39 @@ def attempt(image: bytes, way: Way, terms: Terms = NO_TERMS) -> Attempt:
         return Attempt(facts, unlocked, header, error, contents(disk))
 
 
+def _only_reads(attacked: bytes, found: Attempt, sound: Attempt) -> bool:
+    """Say whether a keyslot is named as damaged, and all else is as it was."""
+    assert found.header is not None
+    assert sound.header is not None
+    assert found.facts is not None
+    assert found.unlocked is not None
+    assert sound.unlocked is not None
+    named = [words for words in found.facts.acceptable if "is damaged" in words]
+    return (
+        len(named) == len(found.facts.acceptable) > 0
+        and f"keyslot {found.unlocked.keyslot} " not in "".join(named)
+        and found.unlocked.keyslot == sound.unlocked.keyslot
+        and found.unlocked.authenticated
+        and found.unlocked.epoch == sound.unlocked.epoch
+        and found.header.segment == sound.header.segment
+        and found.after == attacked
+    )
+
+
 def verdict(attacked: bytes, found: Attempt, sound: Attempt) -> str:
     """Say what came of an attack; ``SILENT`` is what must never come.
 
     ``repaired``: one copy was bad, that was said, and mended from the good one; ``said``: the
     same, and left as it is, by an enclave that cannot authenticate; ``unused``: nothing that was
-    changed is ever looked at.
+    changed is ever looked at; ``read only``: another keyslot than the one under attack opened, and
+    the same data can be read and not written.
     """
     if found.error is not None:
         return found.refusal
     assert found.facts is not None
     assert sound.facts is not None
+    if found.unlocked is not None and found.unlocked.read_only:
+        return "read only" if _only_reads(attacked, found, sound) else "SILENT"
     same = (
         found.header == sound.header
         and found.unlocked == sound.unlocked

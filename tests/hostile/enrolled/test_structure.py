@@ -23,6 +23,7 @@ from .attacks import (
 from .judge import Table
 from .scene import (
     HDR,
+    Life,
     contents,
     foreign_enclave,
     in_both,
@@ -31,7 +32,7 @@ from .scene import (
     rewritten,
     text_of,
 )
-from .setting import Setting, refused
+from .setting import Setting, judged, refused
 
 pytestmark = pytest.mark.hostile
 
@@ -43,7 +44,8 @@ def test_metadata(name: str, setting: Setting, table: Table) -> None:
     change, outcome = METADATA[name]
     tree = setting.volume.tree()
     change(tree)
-    assert refused(setting, rewritten(setting.volume.image, tree), table, name) == outcome
+    found = judged(setting, rewritten(setting.volume.image, tree), table, name)
+    assert tuple(found.values()) == outcome
 
 
 @pytest.mark.parametrize("name", METADATA)
@@ -71,6 +73,14 @@ HIDDEN: dict[str, Change] = {
 }
 
 
+def change_keyslot(life: Life, disk: int, recovery_key: bytes) -> None:
+    """Load a disk, and change the keyslot that the recovery key is for."""
+    life.load(disk)
+    existing = life.sealed("existing passphrase", recovery_key)
+    new = life.sealed("new passphrase", b"new")
+    life.ask(calls.ChangeKeyslot(existing, new, CHEAP, keyslot=1))
+
+
 @pytest.mark.parametrize("uuid", [b"", OTHER_UUID], ids=["same UUID", "other UUID"])
 @pytest.mark.parametrize("name", HIDDEN)
 def test_a_change_of_a_keyslot_is_no_way_around(
@@ -81,17 +91,10 @@ def test_a_change_of_a_keyslot_is_no_way_around(
     HIDDEN[name](tree)
     image = in_both(rewritten(setting.volume.image, tree), 168, uuid)
     with living(foreign_enclave()) as life, on_disk(image) as disk:
-        life.load(disk)
-        change = calls.ChangeKeyslot(
-            life.sealed("existing passphrase", setting.volume.recovery_key),
-            life.sealed("new passphrase", b"new"),
-            CHEAP,
-            keyslot=1,
-        )
         with pytest.raises(
-            (HeaderTamperedError, KeyslotStateError), match=r"was removed|not hold the key"
+            (HeaderTamperedError, KeyslotStateError), match=r"was removed|nothing opens"
         ) as refusal:
-            life.ask(change)
+            change_keyslot(life, disk, setting.volume.recovery_key)
         assert contents(disk) == image
     table.count(f"{name}, slot change", setting.ways[1].name, type(refusal.value).__name__)
 

@@ -153,11 +153,13 @@ def verdict(image: bytes, areas: Areas | None = None) -> str:
         )
     except FormatError:
         return "refused"
-    if found.tampered:
-        return "tampered"
-    if not loaded.canonical:
-        return "not canonical"
-    return "foreign change" if found.foreign_changes or loaded.rewritten else "unnoticed"
+    verdicts = {
+        "tampered": bool(found.tampered),
+        "not canonical": not loaded.canonical,
+        "foreign change": bool(found.foreign_changes or loaded.rewritten),
+        "damaged": bool(found.damaged),
+    }
+    return next((verdict for verdict, it_is in verdicts.items() if it_is), "unnoticed")
 
 
 def report(title: str, verdicts: Counter[str]) -> None:

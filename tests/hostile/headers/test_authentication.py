@@ -75,13 +75,25 @@ TAMPERING: dict[str, Callable[[Tree], object]] = {
     "digest unlisted": lambda tree: tree["tokens"]["0"]["header"].pop("segments/0"),
     "sealed slot freed": lambda tree: tree["tokens"]["0"].update(keyslots=[]),
     "sealed slot unlinked": lambda tree: tree["digests"]["0"].update(keyslots=["1"]),
-    "sealed slot's cost": lambda tree: tree["keyslots"]["0"]["kdf"].update(iterations=1),
     "recovery slot unlinked": lambda tree: tree["digests"]["0"].update(keyslots=["0"]),
     "requirement": lambda tree: tree["config"].update(requirements={"mandatory": ["x"]}),
     "empty requirement": lambda tree: tree["config"].update(requirements={"mandatory": []}),
     "keyslots size": lambda tree: tree["config"].update(keyslots_size=str(512 * 1024 - 36864)),
     "section": lambda tree: tree.update(more={}),
 }
+
+
+DAMAGE: dict[str, Callable[[Tree], object]] = {
+    "sealed slot's cost": lambda tree: tree["keyslots"]["0"]["kdf"].update(iterations=1),
+    "sealed slot's cipher": lambda tree: tree["keyslots"]["0"]["area"].update(encryption="x"),
+    "recovery slot's cost": lambda tree: tree["keyslots"]["1"]["kdf"].update(iterations=1),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_what_is_wrong_with_one_keyslot_is_said_of_that_one(name: str) -> None:
+    """It is never tried, and decides over nothing else."""
+    assert verdict(forged(DAMAGE[name])) == "damaged"
 
 
 @pytest.mark.parametrize("name", TAMPERING)
@@ -110,8 +122,11 @@ def test_salts_of_another_program_are_a_foreign_change() -> None:
 def test_of_two_copies_the_one_with_the_right_bytes_decides(copy: HeaderCopy) -> None:
     """As cryptsetup leaves it that repaired one from the other: the salt is its own."""
     header = enrolled()
-    salts = {HeaderCopy.PRIMARY: "salt", HeaderCopy.SECONDARY: "secondary_salt"}
-    binary = replace(header.binary, **{salts[copy]: bytes(64)})
+    binary = (
+        replace(header.binary, salt=bytes(64))
+        if copy is HeaderCopy.PRIMARY
+        else replace(header.binary, secondary_salt=bytes(64))
+    )
     loaded = load(image_of(binary, header.metadata.json_text))
     assert (loaded.used, loaded.broken) == (copy.other, (copy,))
     assert (loaded.canonical, loaded.rewritten) == (True, ())
@@ -145,7 +160,7 @@ def test_swapped_sealed_slots() -> None:
         slots = tree["keyslots"]
         slots["0"], slots["1"] = slots["1"], slots["0"]
 
-    assert verdict(forged(swap, header=enrolled(0, 1, keyslots=3))) == "tampered"
+    assert verdict(forged(swap, header=enrolled(0, 1, keyslots=3))) == "damaged"
 
 
 def test_authenticating_again_makes_it_authentic() -> None:
@@ -288,9 +303,13 @@ def test_what_cryptsetup_does_is_a_foreign_change(name: str, tmp_path: Path) -> 
 
 
 @pytest.mark.interop
-def test_a_sealed_key_that_cryptsetup_changes_is_tampering(tmp_path: Path) -> None:
+def test_a_sealed_key_that_cryptsetup_changes_is_never_tried(tmp_path: Path) -> None:
     require_tools("cryptsetup")
     stock = Stock(tmp_path)
     key = ("--key-slot", "0", "--key-file", stock.key)
     stock.run("luksChangeKey", *PBKDF2, *key, stock.image, stock.key)
-    assert stock.differences().tampered == ("keyslot 0 was changed",)
+    found = stock.differences()
+    assert found.tampered == ()
+    assert found.foreign_changes == ("the header was written again",)
+    assert list(found.damaged) == [0]
+    assert found.damaged[0].startswith("keyslot 0 is damaged")

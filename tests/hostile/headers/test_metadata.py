@@ -96,7 +96,7 @@ WRONG: list[tuple[str, object, type[StrongroomError], str]] = [
     (f"{SEGMENT}.integrity", {"type": "hmac(sha256)"}, UnsupportedRequirementError, "hmac"),
     (f"{SEGMENT}.integrity", "hmac", FormatError, "not an object"),
     ("segments.1", tree()["segments"]["0"], UnsupportedRequirementError, "2 segments"),
-    ("segments", {}, UnsupportedRequirementError, "0 segments"),
+    ("segments", {}, FormatError, "refers to 0"),
     # costs
     (f"{KDF}.memory", 4 * 1024 * 1024 + 1, LimitError, "memory"),
     (f"{KDF}.memory", 15, LimitError, "memory"),

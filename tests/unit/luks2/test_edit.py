@@ -259,24 +259,65 @@ def test_the_json_area_can_be_filled_to_its_last_byte() -> None:
         with_token(fresh(), {"type": "x", "keyslots": [], "y": "z" * (room + 1)})
 
 
-def test_a_foreign_keyslot_blocks_every_edit() -> None:
-    header = fresh(keyslots=1)
+UNSUPPORTED: dict[str, dict[str, object]] = {
+    "type": {"type": "reencrypt", "area": {"type": "checksum"}},
+    "cipher": {"area": {"encryption": "serpent-xts-plain64"}},
+    "area's type": {"area": {"type": "datashift"}},
+    "key of the area": {"area": {"key_size": 16}},
+    "KDF": {"kdf": {"type": "scrypt"}},
+    "KDF's hash": {"kdf": {"type": "pbkdf2", "hash": "sha3-256", "iterations": 1000}},
+    "KDF's cost": {"kdf": {"type": "pbkdf2", "hash": "sha256", "iterations": 2**30}},
+    "split": {"af": {"type": "luks9"}},
+    "split's hash": {"af": {"hash": "blake2b-512"}},
+    "stripes": {"af": {"stripes": 4}},
+    "priority": {"priority": 7},
+}
+"""What another program may have put into a keyslot, by what is not supported of it."""
+
+
+def with_unsupported(header: Header, changes: dict[str, object]) -> Header:
+    """Return the header with keyslot 3, which is keyslot 0 elsewhere and with changes."""
     value = json_of(header)
-    value["keyslots"]["3"] = {
-        "type": "reencrypt",
-        "key_size": 1,
-        "area": {"type": "checksum", "offset": "290816", "size": "4096"},
-    }
-    header = with_json(header, value)
-    assert free_keyslot(header) == 1
-    assert describe(header)["keyslots"]["3"]["type"] == "reencrypt"  # type: ignore[index,call-overload]
-    assert unreferenced_areas(header)[0][0] == 294912
-    with pytest.raises(UnsupportedRequirementError, match="reencrypt"):
+    keyslot = json.loads(json.dumps(value["keyslots"]["0"]))
+    for name, change in changes.items():
+        keyslot[name] = {**keyslot[name], **change} if isinstance(change, dict) else change
+    keyslot["area"] |= {"offset": "2097152", "size": "258048"}
+    value["keyslots"]["3"] = {**keyslot, "future": {"x": [1, None]}}
+    value["digests"]["0"]["keyslots"] += ["3"]
+    return with_json(header, value)
+
+
+@pytest.mark.parametrize("changes", UNSUPPORTED.values(), ids=list(UNSUPPORTED))
+def test_an_unsupported_keyslot_is_skipped_and_survives_edits(changes: dict[str, object]) -> None:
+    header = with_unsupported(fresh(keyslots=2), changes)
+    before = json_of(header)["keyslots"]["3"]
+    assert header.metadata.refusals == ()
+    assert header.unlock_order() == (0, 1)
+    assert header.foreign_keyslots[3].refusal.message
+    assert describe(header)["keyslots"]["3"]["unsupported"]  # type: ignore[index,call-overload]
+    assert free_keyslot(header) == 2
+    edited = with_keyslot(header, 2, keyslot_in(header), digest=0)
+    edited = without_keyslot(with_token(edited, {"type": "x", "keyslots": []}), 0)
+    assert json_of(edited)["keyslots"]["3"] == before
+    assert "3" in json_of(edited)["digests"]["0"]["keyslots"]
+    gaps = unreferenced_areas(edited)
+    assert not any(start < 2097152 + 258048 and start + size > 2097152 for start, size in gaps)
+
+
+def test_an_unsupported_keyslot_itself_is_left_as_it_is() -> None:
+    header = with_unsupported(fresh(keyslots=2), UNSUPPORTED["KDF's hash"])
+    with pytest.raises(UnsupportedRequirementError, match="sha3-256"):
+        without_keyslot(header, 3)
+    with pytest.raises(UnsupportedRequirementError, match="sha3-256"):
+        with_keyslot(header, 3, keyslot_in(header), digest=0, replacing=True)
+    with pytest.raises(KeyslotStateError, match="taken"):
+        with_keyslot(header, 3, keyslot_in(header), digest=0)
+
+
+def test_the_last_supported_keyslot_is_not_removed() -> None:
+    header = with_unsupported(fresh(keyslots=1), UNSUPPORTED["KDF's hash"])
+    with pytest.raises(UnsupportedCipherError, match="sha3-256"):
         without_keyslot(header, 0)
-    with pytest.raises(UnsupportedRequirementError, match="reencrypt"):
-        with_token(header, {"type": "x", "keyslots": []})
-    with pytest.raises(UnsupportedRequirementError, match="reencrypt"):
-        with_keyslot(header, 1, keyslot_in(header), digest=0)
 
 
 def test_unknown_members_survive_edits_in_place_and_order() -> None:

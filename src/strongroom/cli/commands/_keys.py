@@ -77,9 +77,9 @@ def kdf_choice(options: KdfOptions) -> KdfChoice:
     )
 
 
-def unlocking(options: UnlockingOptions) -> Unlocking:
-    """Return to which enclave a passphrase may go, and what the operator agrees to."""
-    return Unlocking(options["tee"], options["accept_header_change"])
+def unlocking(options: UnlockingOptions, *, keyslot: int | None = None) -> Unlocking:
+    """Return to which enclave a passphrase may go, for which keyslot, and what is agreed to."""
+    return Unlocking(options["tee"], options["accept_header_change"], keyslot)
 
 
 def parse_factors(text: str) -> tuple[str, ...]:

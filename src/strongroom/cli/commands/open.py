@@ -15,15 +15,16 @@ from strongroom.cli.arguments import (
     json_option,
     new_name_argument,
     passphrase_option,
+    tried_keyslot_option,
     unlocking_options,
 )
-from strongroom.cli.commands._keys import IMAGE_EXITS, UNLOCKING_EXITS
+from strongroom.cli.commands._keys import IMAGE_EXITS, UNLOCKING_EXITS, unlocking
 from strongroom.cli.output import pairs
 from strongroom.cli.passphrase import passphrase_source
 from strongroom.cli.session import Session
 from strongroom.cli.sizes import size_words
 from strongroom.cli.tree import command
-from strongroom.errors import AlreadyOpenError
+from strongroom.errors import AlreadyOpenError, KeyslotStateError
 from strongroom.host.contracts import ImageReference, OpenRequest, OpenResult, Transport
 
 
@@ -32,6 +33,7 @@ class OpenOptions(ImageOptions, AttachOptions, UnlockingOptions, PassphraseOptio
 
     name: str
     boundary: Transport
+    keyslot: int | None
 
 
 @command(
@@ -41,7 +43,7 @@ class OpenOptions(ImageOptions, AttachOptions, UnlockingOptions, PassphraseOptio
         "strongroom open vault.img vault --attach none --read-only --json",
         "strongroom open /dev/nvme0n1 vault --direct",
     ),
-    exits=(*IMAGE_EXITS, *UNLOCKING_EXITS, AlreadyOpenError),
+    exits=(*IMAGE_EXITS, *UNLOCKING_EXITS, KeyslotStateError, AlreadyOpenError),
 )
 @image_argument
 @new_name_argument
@@ -50,6 +52,7 @@ class OpenOptions(ImageOptions, AttachOptions, UnlockingOptions, PassphraseOptio
 @unlocking_options
 @boundary_option
 @passphrase_option
+@tried_keyslot_option
 @json_option
 def open_command(session: Session, **options: Unpack[OpenOptions]) -> None:
     """Open the volume in IMAGE under NAME.
@@ -72,7 +75,7 @@ def open_command(session: Session, **options: Unpack[OpenOptions]) -> None:
     with session.reporter() as report:
         source = passphrase_source(session, options, report)
         result = session.volumes.open_volume(
-            request, source, report, accept_header_change=options["accept_header_change"]
+            request, source, report, how=unlocking(options, keyslot=options["keyslot"])
         )
     session.show(result, open_words(result), done="the volume is open")
 

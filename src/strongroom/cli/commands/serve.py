@@ -17,6 +17,7 @@ from strongroom.cli.arguments import (
     image_argument,
     new_name_argument,
     passphrase_option,
+    tried_keyslot_option,
     unlocking_options,
 )
 from strongroom.cli.commands._keys import IMAGE_EXITS, UNLOCKING_EXITS
@@ -35,6 +36,7 @@ class ServeOptions(ImageOptions, AttachOptions, UnlockingOptions, PassphraseOpti
     name: str
     boundary: Transport
     wait_for_key: bool
+    keyslot: int | None
 
 
 @command(
@@ -57,6 +59,7 @@ class ServeOptions(ImageOptions, AttachOptions, UnlockingOptions, PassphraseOpti
 @unlocking_options
 @boundary_option
 @passphrase_option
+@tried_keyslot_option
 def serve_command(session: Session, **options: Unpack[ServeOptions]) -> None:
     """Open a volume and stay in the foreground.
 
@@ -70,6 +73,11 @@ def serve_command(session: Session, **options: Unpack[ServeOptions]) -> None:
         raise UsageError(
             f"{first} and {named[0]} exclude each other",
             hint=f"give the file to `strongroom setkey NAME {named[0]} FILE`",
+        )
+    if options["wait_for_key"] and options["keyslot"] is not None:
+        raise UsageError(
+            "--wait-for-key and --keyslot exclude each other",
+            hint="give the number to 'strongroom setkey'",
         )
     request = OpenRequest(
         image=ImageReference(options["image"], options["header"]),
@@ -97,9 +105,11 @@ def key_command(options: ServeOptions) -> tuple[str, ...]:
     ``-I`` keeps Python from importing modules that the current directory or a variable names.
     """
     source = [f"{option}={file}" for option, file in _key_files(options) if file is not None]
+    number = options["keyslot"]
+    keyslot = () if number is None else (f"--keyslot={number}",)
     accept = ("--accept-header-change",) if options["accept_header_change"] else ()
     program = (sys.executable, "-I", "-m", "strongroom", "setkey")
-    return (*program, *source, *accept, "--tee", options["tee"], options["name"])
+    return (*program, *source, *accept, *keyslot, "--tee", options["tee"], options["name"])
 
 
 def _key_files(options: ServeOptions) -> tuple[tuple[str, str | None], ...]:

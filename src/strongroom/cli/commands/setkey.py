@@ -9,6 +9,7 @@ from strongroom.cli.arguments import (
     json_option,
     open_name_argument,
     passphrase_option,
+    tried_keyslot_option,
     unlocking_options,
 )
 from strongroom.cli.commands._keys import UNLOCKING_EXITS, unlocking
@@ -23,6 +24,7 @@ class SetkeyOptions(UnlockingOptions, PassphraseOptions):
     """What the command line gives to ``setkey``."""
 
     name: str
+    keyslot: int | None
 
 
 @command(
@@ -36,6 +38,7 @@ class SetkeyOptions(UnlockingOptions, PassphraseOptions):
 @open_name_argument
 @unlocking_options
 @passphrase_option
+@tried_keyslot_option
 @json_option
 def setkey_command(session: Session, **options: Unpack[SetkeyOptions]) -> None:
     """Hand the passphrase to the volume NAME, which waits for it.
@@ -45,7 +48,8 @@ def setkey_command(session: Session, **options: Unpack[SetkeyOptions]) -> None:
     """
     with session.reporter() as report:
         source = passphrase_source(session, options, report)
-        result = session.volumes.set_key(options["name"], source, unlocking(options), report)
+        how = unlocking(options, keyslot=options["keyslot"])
+        result = session.volumes.set_key(options["name"], source, how, report)
         for notice in result.notices:
             report.notice(notice)
     session.show(result, open_words(result), done="the volume is open")

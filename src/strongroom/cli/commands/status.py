@@ -16,6 +16,7 @@ _AUTHENTICATION: Final = {
     "absent": "not authenticated",
     "verified": "authenticated",
     "changed": "changed by another program",
+    "damaged": "a keyslot is damaged",
     "unverified": "sealed to another enclave",
     "tampered": "TAMPERED WITH",
 }
