@@ -19,7 +19,10 @@ _STATE_DIR = (
     "copy of it can be this machine's enclave. By default /var/lib/strongroom for root; for others "
     "strongroom in XDG_STATE_HOME, or ~/.local/state/strongroom."
 )
-_RUNTIME_DIR = "The sockets and records of open volumes. By default /run/strongroom."
+_RUNTIME_DIR = (
+    "The sockets and records of open volumes. It must belong to the user, and no other user may "
+    "write there. By default /run/strongroom for root; for others strongroom in XDG_RUNTIME_DIR."
+)
 
 
 def man_page() -> str:

@@ -3,6 +3,7 @@
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from strongroom.host.contracts import OpenRequest
 from strongroom.host.request import encode_request
 from strongroom.host.runtime import VolumeDirectory
 from strongroom.host.starting.process import translating_start
+from strongroom.host.state import state_directory
 
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 2.0
@@ -41,6 +43,7 @@ class Background:
                 cwd="/",
                 start_new_session=True,
                 pass_fds=(theirs.fileno(),),
+                env=_environment(),
             )
         self._kept = False
 
@@ -81,6 +84,15 @@ class Background:
         raise EnclaveGoneError(
             "the host process ended while starting", hint=self.directory.log_tail()
         )
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment, with directories that mean the same from another place."""
+    moved = {
+        "STRONGROOM_RUNTIME_DIR": runtime.root(),
+        "STRONGROOM_STATE_DIR": state_directory().absolute(),
+    }
+    return {**os.environ, **{name: str(path) for name, path in moved.items()}}
 
 
 def _raise_error_in(message: dict[str, str]) -> None:

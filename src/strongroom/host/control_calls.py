@@ -9,7 +9,6 @@ from typing import Annotated, ClassVar, Final
 from strongroom.boundary.calls import (
     Authentication,
     Call,
-    Done,
     Enrolment,
     Name,
     Recipient,
@@ -20,6 +19,11 @@ from strongroom.boundary.calls import (
 )
 from strongroom.boundary.schema import Items, Size
 from strongroom.values import dataclass
+
+MOST_LEFT: Final = 16
+"""Mount points that one answer names."""
+_MAX_MOUNT_POINT_BYTES: Final = 32 * 1024
+"""A path, each byte of it shown by up to six."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +71,18 @@ class AskStatus(Call[JsonText]):
 
 
 @dataclass(frozen=True, slots=True)
-class Close(Call[Done]):
+class Closed:
+    """A volume that is closed. ``left`` is where file systems are mounted that give errors now."""
+
+    left: Annotated[tuple[Annotated[str, Size(0, _MAX_MOUNT_POINT_BYTES)], ...], Items(MOST_LEFT)]
+
+
+@dataclass(frozen=True, slots=True)
+class Close(Call[Closed]):
     """Detach, flush, erase the keys and end. Answered when all of it is done."""
 
     force: bool
-    result: ClassVar[type[object]] = Done
+    result: ClassVar[type[object]] = Closed
 
 
 CONTROL_CALLS: Final[tuple[type[Call[object]], ...]] = (AskRecipient, AskStatus, Close, SetKey)

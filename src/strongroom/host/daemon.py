@@ -13,12 +13,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from strongroom.boundary import calls
-from strongroom.errors import StrongroomError, UsageError
+from strongroom.errors import PlatformError, StrongroomError, UsageError
 from strongroom.host import target
 from strongroom.host.contracts import OpenRequest
 from strongroom.host.files import VolumeFiles, opened_files
 from strongroom.host.launch import launch
-from strongroom.host.listening import listening_at, log
+from strongroom.host.listening import log
 from strongroom.host.request import decode_request
 from strongroom.host.runtime import Claim, VolumeDirectory, claim
 
@@ -63,8 +63,8 @@ def serve(
         direct_fd = _open_directly(request, files.image_fd, stack)
         stack.enter_context(files.held(header_shared=True))
         owned = stack.enter_context(claim(request.name))
-        owned.directory.write_record({"image": str(request.image.path), "host_pid": os.getpid()})
-        control = stack.enter_context(listening_at(owned.directory.control_socket))
+        owned.write_record({"image": str(request.image.path)})
+        control = stack.enter_context(owned.listening(owned.directory.control_socket))
         service = _start(request, owned, files, direct_fd)
         try:
             service.write_record()
@@ -82,7 +82,7 @@ def _start(
 ) -> "Service":
     relay = _ProgressRelay()
     disk = files.start_disk()
-    with owned.directory.log.open("ab", buffering=0) as log:
+    with owned.open_log() as log:
         enclave = launch(relay, log, tee=request.tee, transport=request.transport, disk=disk)
     try:
         # While the enclave starts, what this process needs once it has.
@@ -122,12 +122,19 @@ def main() -> int:
     leash_fd, request = int(sys.argv[1]), decode_request(sys.argv[2])
     try:
         serve(request, lambda _: _tell(leash_fd, {}), leash_fd)
-    except StrongroomError as err:
+    except (StrongroomError, OSError) as failed:
+        err = failed if isinstance(failed, StrongroomError) else _unforeseen(failed)
         log(err.message)
         with contextlib.suppress(OSError):
             _tell(leash_fd, {"error": type(err).__name__, "message": err.message, "hint": err.hint})
         return err.exit_code
     return 0
+
+
+def _unforeseen(error: OSError) -> StrongroomError:
+    """Return an error of the system that was expected nowhere as one of ours."""
+    what = "" if error.filename is None else f"{error.filename}: "
+    return PlatformError(f"{what}{error.strerror or error}")
 
 
 def _tell(leash_fd: int, message: dict[str, str]) -> None:

@@ -17,6 +17,7 @@ from strongroom.host import runtime
 from strongroom.host.contracts import Finding
 from strongroom.host.identity import CHALLENGE_BYTES
 from strongroom.host.launch import EnclaveProcess, launch
+from strongroom.host.runtime.place import opened
 from strongroom.host.silence import Silent
 from strongroom.host.state import state_directory
 from strongroom.host.tpm.address import DEFAULT_ADDRESS
@@ -178,17 +179,7 @@ def _tool_findings() -> Iterator[Finding]:
 
 def _place_findings() -> Iterator[Finding]:
     yield Finding("kernel", "ok", f"Linux {platform.release()} on {platform.machine()}", "")
-    place = runtime.root()
-    parent = place if place.exists() else place.parent
-    if os.access(parent, os.W_OK):
-        yield Finding("runtime directory", "ok", f"{place} is writable", "")
-    else:
-        yield Finding(
-            "runtime directory",
-            "missing",
-            f"{place} is not writable",
-            "run as root, or set STRONGROOM_RUNTIME_DIR",
-        )
+    yield _runtime_finding()
     if len(Path("/proc/swaps").read_text().splitlines()) > 1:
         yield Finding(
             "swap",
@@ -196,6 +187,20 @@ def _place_findings() -> Iterator[Finding]:
             "plaintext of files that programs hold in memory can be swapped out; keys cannot",
             "encrypt the swap, or swapoff -a",
         )
+
+
+def _runtime_finding() -> Finding:
+    try:
+        place = runtime.root()
+        with opened() as fd:
+            # Before the first volume it is not there, and is made where it can be.
+            there = next(path for path in (place, *place.parents) if path.exists())
+    except StrongroomError as err:
+        return Finding("runtime directory", "missing", err.message, err.hint)
+    if os.access(there, os.W_OK):
+        state = "can be made" if fd is None else "is writable, and by no other user"
+        return Finding("runtime directory", "ok", f"{place} {state}", "")
+    return Finding("runtime directory", "missing", f"{there} is not writable", "run as root")
 
 
 def _promise() -> Iterator[Finding]:

@@ -8,15 +8,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from strongroom.host.runtime import place
+
 _BACKLOG: Final = 64
 
 
 @contextlib.contextmanager
 def listening_at(path: Path) -> Iterator[socket.socket]:
-    """Listen on a UNIX socket that only its owner can reach, for the length of a block."""
+    """Listen on a UNIX socket that only its owner can reach, for the length of a block.
+
+    Raises:
+        StrongroomError: There is no room for it, or no permission to make it.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(path))
-        listener.listen(_BACKLOG)
+        with place.translating(path):
+            listener.bind(str(path))
+            listener.listen(_BACKLOG)
         yield listener
 
 

@@ -34,7 +34,9 @@ def close_volume(name: str, *, force: bool, report: Reporter) -> None:
         report.notice(f"cleaned up after a crash: {removed}")
     host = number(directory.read_record(), "host_pid")
     started = process_started(host)
-    control.ask(directory, control_calls.Close(force), report)
+    closed = control.ask(directory, control_calls.Close(force), report)
+    for point in closed.left:
+        report.notice(f"the file system at {point} gives errors from now on: unmount it")
     deadline = time.monotonic() + _GONE_SECONDS
     while runtime.is_alive(directory) or process_started(host) == started >= 0:
         if time.monotonic() > deadline:

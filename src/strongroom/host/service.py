@@ -31,17 +31,20 @@ from strongroom.errors import (
     StrongroomError,
 )
 from strongroom.host import control_calls
-from strongroom.host.attach import attaching, detaching, stale
+from strongroom.host.attach import attaching, detaching
 from strongroom.host.attach._libc import io_flusher
+from strongroom.host.attach.record import process_started
 from strongroom.host.contracts import OpenRequest, OpenResult, StatusResult
 from strongroom.host.launch import EnclaveProcess
-from strongroom.host.listening import listening_at, log
+from strongroom.host.listening import log
 from strongroom.host.rates import RateMeter
 from strongroom.host.results import OpenVolume, open_result, status_result
-from strongroom.host.runtime import Claim, start_time
+from strongroom.host.runtime import Claim, marks
 
 _CLIENT_SECONDS: Final = 30.0
 _TICK_SECONDS: Final = 5.0
+_STOP_FLUSH_SECONDS: Final = 60.0
+"""Below the 90 seconds after which systemd kills."""
 
 
 class Service:
@@ -57,6 +60,7 @@ class Service:
         header_lock: Callable[[], contextlib.AbstractContextManager[object]],
     ) -> None:
         self._header_lock = header_lock
+        self._owned = owned
         self._directory = owned.directory
         self._enclave = enclave
         self._volume = OpenVolume(
@@ -90,7 +94,10 @@ class Service:
         """
         self._leash_fd = leash_fd
         with _signals_as_events() as signal_fd, selectors.DefaultSelector() as selector:
-            selector.register(control, selectors.EVENT_READ, lambda: self._accept(control))
+            for listener in (control, self._owned.mark):
+                selector.register(
+                    listener, selectors.EVENT_READ, lambda at=listener: self._accept(at)
+                )
             selector.register(self._enclave.pidfd, selectors.EVENT_READ, self._enclave_died)
             selector.register(signal_fd, selectors.EVENT_READ, self._terminate)
             if leash_fd is not None:
@@ -107,6 +114,8 @@ class Service:
     def _accept(self, control: socket.socket) -> None:
         connection, _ = control.accept()
         with connection:
+            if not marks.may_ask(connection):
+                return
             connection.settimeout(_CLIENT_SECONDS)
             self._client = Responder(
                 UnixStream(connection), registry_of(control_calls.CONTROL_CALLS)
@@ -127,8 +136,7 @@ class Service:
             case control_calls.AskStatus():
                 return _json(self._status())
             case control_calls.Close(force):
-                self._close(force=force)
-                return calls.Done()
+                return control_calls.Closed(_named(self._close(force=force)))
             case other:
                 raise NotOpenError(f"the host process does not answer {type(other).__name__}")
 
@@ -154,7 +162,7 @@ class Service:
             self._ended = True
             raise CancelledError("the command that opened the volume has ended")
         try:
-            with listening_at(self._directory.nbd_socket) as listener:
+            with self._owned.listening(self._directory.nbd_socket) as listener:
                 self._enclave.serve(
                     listener, self._name, structured_replies=request.structured_replies
                 )
@@ -170,29 +178,41 @@ class Service:
                     discard=request.discard or facts.discard_allowed,
                     serve_fuse=self._enclave.fuse,
                 )
+            self._volume = values.replace(self._volume, attached=attached, unlocked=unlocked)
+            self.write_record()
         except StrongroomError:
             # Half open is not a state: the keys go, and the name becomes free.
             self._ended = True
             raise
-        self._volume = values.replace(self._volume, attached=attached, unlocked=unlocked)
-        self.write_record()
         return open_result(self._volume, unlocked)
 
-    def _close(self, *, force: bool) -> None:
-        if self._volume.attached is not None:
-            detaching.detach(self._volume.attached, force=force)
-            self._volume = values.replace(self._volume, attached=None)
+    def _close(self, *, force: bool) -> tuple[str, ...]:
+        left = self._detach(force=force)
         self._ended = True
         self._enclave.shut_down()
         self._directory.nbd_socket.unlink(missing_ok=True)
+        return left
+
+    def _detach(
+        self, *, force: bool, flush_seconds: float = detaching.FORCED_FLUSH_SECONDS
+    ) -> tuple[str, ...]:
+        """Take the device away, and return where the file systems are that give errors now."""
+        attached = self._volume.attached
+        if attached is None:
+            return ()
+        left = detaching.detach(attached, force=force, flush_seconds=flush_seconds)
+        for point in left:
+            log(f"the file system at {point} gives errors from now on: unmount it")
+        self._volume = values.replace(self._volume, attached=None)
+        return left
 
     def _terminate(self) -> None:
         # The supervisor wants this process gone, mounted or not: file systems are synced first.
-        os.sync()
         try:
             self._close(force=False)
         except MountedError as err:
-            log(f"{err.message}: detaching all the same, as the process is being stopped")
+            log(f"{err.message}: cut off all the same, as the process is being stopped")
+            self._detach(force=True, flush_seconds=_STOP_FLUSH_SECONDS)
             self._close(force=True)
 
     def _was_let_go(self) -> bool:
@@ -212,8 +232,8 @@ class Service:
 
     def abandon(self) -> None:
         """Remove what can be removed after a failure. Never raises."""
-        if self._volume.attached is not None:
-            stale.clean_stale(self._volume.attached.record)
+        with contextlib.suppress(OSError, StrongroomError):
+            self._detach(force=True)
         self._enclave.end()
 
     def relay_progress(self, stage: str, done: int, total: int) -> None:
@@ -225,15 +245,14 @@ class Service:
     def write_record(self) -> None:
         """Write down what a later command needs, should this process be killed."""
         attached = self._volume.attached
-        self._directory.write_record(
+        self._owned.write_record(
             {
                 **({} if attached is None else attached.record),
                 "image": self._volume.image,
                 "open": self.is_open,
                 "attached_device": self._volume.device,
-                "host_pid": os.getpid(),
                 "enclave_pid": self._enclave.pid,
-                "enclave_started": start_time(self._enclave.pid),
+                "enclave_started": process_started(self._enclave.pid),
             }
         )
 
@@ -268,6 +287,15 @@ def _signals_as_events() -> Iterator[int]:
             signal.signal(number, handler)
         os.close(reader)
         os.close(writer)
+
+
+def _named(points: tuple[str, ...]) -> tuple[str, ...]:
+    """Return mount points as they go into an answer: what does not fit is counted."""
+    most = control_calls.MOST_LEFT
+    shown = tuple(point.encode(errors="backslashreplace").decode() for point in points)
+    if len(shown) <= most:
+        return shown
+    return (*shown[: most - 1], f"{len(shown) - most + 1} more mount points")
 
 
 def _json(result: OpenResult | StatusResult) -> control_calls.JsonText:

@@ -21,9 +21,10 @@ from strongroom.host.attach import (
     clean_stale,
     detach,
     find_orphans,
+    loop,
 )
 from tests.hostile.boundary.evil import Enclave, new_volume
-from tests.system.crash.remains import descendants
+from tests.system.crash.remains import descendants, loop_devices
 
 if TYPE_CHECKING:
     from strongroom.host.contracts import Attachment, FuseServing
@@ -158,9 +159,23 @@ class Bench:
         root = str(self.root)
         found = [line for line in Path("/proc/mounts").read_text().splitlines() if root in line]
         found += [str(orphan) for orphan in find_orphans(self.runtime.parent, self.devices)]
+        found += [f"loop device {device}" for device in loop_devices(self.runtime.parent)]
         found += [f"link {path}" for path in self.devices.glob("*")]
         found += [f"directory {path}" for path in self.runtime.glob("fuse*")]
         return found + [f"process {pid}" for pid in nbdfuses(root)]
+
+    def ended(self, attached: Attached, point: Path) -> None:
+        """Check that a file system is there and refuses everything; unmount it, and all is gone."""
+        assert os.path.ismount(point)
+        for attempt in (write_more, read_file):
+            with pytest.raises(OSError, match=r"Input/output|Read-only|not connected"):
+                attempt(point)
+        run("umount", point)
+        assert list(point.iterdir()) == [], "nothing was written below the mount point"
+        device = attached.block_device
+        assert device is not None
+        wait_for(lambda: not loop.is_bound(device), "the loop device's end")
+        assert self.leftovers() == []
 
     def kill_server(self) -> None:
         if self.server is not None:
@@ -212,6 +227,14 @@ class EnclaveBench(Bench):
     def _serve_fuse(self, devices: tuple[int, ...], file_name: str) -> None:
         assert self.enclave is not None
         self.enclave.call(calls.ServeFuse(devices, file_name))
+
+
+def write_more(point: Path) -> None:
+    (point / "more").write_bytes(b"x")
+
+
+def read_file(point: Path) -> None:
+    (point / "file").read_bytes()
 
 
 def nbdfuses(root: str) -> list[int]:

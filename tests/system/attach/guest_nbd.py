@@ -124,10 +124,27 @@ def file_system() -> None:
     ensure(nothing_left(), "nothing is left after the file system")
     attached = attach_by("nbd", sector=4096)
     run("mount", "/dev/strongroom/vol", str(POINT))
-    detach(attached, force=True)
-    ensure(nothing_left(), "force unmounts and leaves nothing")
+    left = detach(attached, force=True)
+    ensure(left == (str(POINT),), f"force says what gives errors: {left}")
+    ended()
     server.kill()
     server.wait()
+
+
+def ended() -> None:
+    ensure(os.path.ismount(POINT), "what is mounted stays mounted")
+    refused = ""
+    try:
+        (POINT / "more").write_bytes(b"x")
+    except OSError as err:
+        refused = str(err)
+    ensure("Input/output" in refused, f"it refuses to be written to: {refused}")
+    run("umount", str(POINT))
+    ensure(not list(POINT.iterdir()), "nothing is below the mount point")
+    end = time.monotonic() + 10
+    while nbd.is_connected(0) and time.monotonic() < end:
+        time.sleep(0.01)
+    ensure(nothing_left(), "the device goes with its mount")
 
 
 def host_killed(*, mounted: bool) -> None:
@@ -155,6 +172,8 @@ def host_killed(*, mounted: bool) -> None:
         ensure(not nbd.is_connected(0), "an unused device goes with its host")
     began = time.monotonic()
     print(clean_stale(record), f"{time.monotonic() - began:.1f} s", flush=True)
+    if mounted:
+        ended()
     ensure(nothing_left(), f"nothing is left after cleaning, mounted {mounted}")
     ensure(clean_stale(record) == (), "cleaning twice is harmless")
     server.kill()

@@ -87,10 +87,17 @@ def test_a_killed_host_with_a_mounted_device_is_cleaned_up(
     began = time.monotonic()
     removed = clean_stale(record)
     assert time.monotonic() - began < 20
-    assert any(str(point) in line for line in removed)
-    assert any(str(device) in line for line in removed)
+    assert any(f"the file system at {point} has lost its device" in line for line in removed)
+    assert os.path.ismount(point)
+    with pytest.raises(OSError, match="Input/output"):
+        (point / "more").write_bytes(b"in clear?")
     if opened is not None:
+        with pytest.raises(OSError, match="Input/output"):
+            opened.read()
         opened.close()
+    assert not any("link" in line or "process" in line for line in clean_stale(record))
+    run("umount", point)
+    assert list(point.iterdir()) == []
     wait_for(lambda: not loop.is_bound(device), "the loop device's end")
     assert clean_stale(record) == ()
     assert bench.leftovers() == []

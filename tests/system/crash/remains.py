@@ -101,6 +101,31 @@ def loop_devices(runtime_root: Path) -> list[Path]:
     return found
 
 
+def unmount_dead(point: Path) -> None:
+    """Unmount a file system whose volume ended: it is still there, and took nothing since.
+
+    What is written to its path in the meantime must not be found in the directory below.
+    """
+    assert os.path.ismount(point), "a file system was unmounted that programs may be using"
+    device = next(
+        Path(line.split()[0])
+        for line in Path("/proc/mounts").read_text().splitlines()
+        if line.split()[1] == str(point)
+    )
+    try:
+        with (point / "diary").open("wb") as file:
+            file.write(b"in clear?")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        pass
+    else:
+        raise AssertionError("a file system without a device took what was written to it")
+    subprocess.run(["umount", point], check=True, timeout=60)
+    assert list(point.iterdir()) == [], "something was written below the mount point"
+    await_true(lambda: not loop.is_bound(device.resolve()), "the end of the device")
+
+
 def await_true(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
     end = time.monotonic() + seconds
     while not condition():

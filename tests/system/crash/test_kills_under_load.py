@@ -21,7 +21,7 @@ from tests.system.crash.io import (
     prepared,
     writing,
 )
-from tests.system.crash.remains import descendants, end_all, processes_of
+from tests.system.crash.remains import descendants, end_all, processes_of, unmount_dead
 from tests.system.crash.victims import started
 
 pytestmark = pytest.mark.system
@@ -57,6 +57,9 @@ def kill_under_load(bases: Bases, place: Path, seed: str, point: int) -> str:
     again = name if point % 2 else f"{name}b"
     if point % 4 < 2:
         assert operator.strongroom("list", "--json").stdout.strip() == "[]"
+    if road == "ext4":
+        unmount_dead(this.mount_point)
+    if point % 4 < 2:
         check_nothing_left(operator, name)
     check_after(this, flushed, name=again)
     return f"{number} {road}: {target} killed after {flushed} rounds"

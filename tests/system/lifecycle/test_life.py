@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import require_fuse, require_root, require_tools
 from tests.harness import STRONGROOM, Operator, has_ended
-from tests.system.crash.remains import await_true, descendants, end_all, remains
+from tests.system.crash.remains import await_true, descendants, end_all, remains, unmount_dead
 from tests.system.crash.victims import started
 
 pytestmark = pytest.mark.system
@@ -50,7 +50,7 @@ def alive(pid: int) -> bool:
 def mounted(operator: Operator, image: Path, name: str) -> tuple[dict[str, object], Path]:
     facts = operator.open(image, name, "--attach", "fuse")
     point = operator.place / "mnt"
-    point.mkdir()
+    point.mkdir(exist_ok=True)
     operator.run("mkfs.ext4", "-q", str(facts["device"]))
     operator.run("mount", str(facts["device"]), point)
     return facts, point
@@ -97,8 +97,9 @@ def test_an_open_after_a_crash_says_what_it_removed(
     await_true(lambda: not alive(int(str(facts["host_pid"]))), "the end of the host")
     key = ("--passphrase-file", operator.passphrase_file, "--attach", "none")
     said = operator.strongroom("open", image, name, *key)
-    assert f"cleaned up after a crash: mount {point}" in said.stderr
+    assert f"the file system at {point} has lost its device" in said.stderr
     operator.close(name)
+    unmount_dead(point)
     assert remains(operator.place, name) == []
 
 
@@ -111,7 +112,9 @@ def test_a_mounted_device_is_closed_only_by_force(
     refused = operator.strongroom("close", name, check=False)
     assert refused.returncode == MOUNTED
     assert (point / "file").read_bytes() == b"kept" * 9999
-    operator.close(name, "--force")
+    closed = operator.strongroom("close", name, "--force")
+    assert f"the file system at {point} gives errors from now on: unmount it" in closed.stderr
+    unmount_dead(point)
     assert remains(operator.place, name) == []
     check_content(operator, image, name, b"kept" * 9999)
 
@@ -123,6 +126,7 @@ def test_sigterm_closes_in_order(operator: Operator, image: Path, name: str) -> 
     host = int(str(facts["host_pid"]))
     os.kill(host, signal.SIGTERM)
     await_true(lambda: not alive(host), "the end of the host", 60)
+    unmount_dead(point)
     assert remains(operator.place, name) == []
     check_content(operator, image, name, b"flushed" * 9999)
 

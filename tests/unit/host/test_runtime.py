@@ -14,6 +14,7 @@ import pytest
 
 from strongroom.errors import AlreadyOpenError, UsageError
 from strongroom.host import attach, runtime
+from strongroom.host.attach.record import process_started
 from strongroom.host.runtime import Record, VolumeDirectory, claim, is_alive, sweep, volumes
 from strongroom.host.volumes import list_volumes
 
@@ -94,7 +95,18 @@ def test_what_a_dead_host_left_is_removed(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", "7", '{"enclave_pid": "x"}', '{"enclave_pid": -1}', "\udcff"]
+    "text",
+    [
+        *("", "{", "[]", "null", "7", "\udcff", "[" * 100_000, "1" * 70_000),
+        *('{"enclave_pid": "x"}', '{"enclave_pid": -1}', '{"enclave_pid": true}'),
+        '{"enclave_pid": 1e400, "enclave_started": 1}',
+        '{"enclave_pid": 99999999999999999999, "enclave_started": 1}',
+        '{"kind": "fuse", "fuse_directory": "/", "device": "/dev/null", "tag": 7, "link": "/"}',
+        '{"kind": "nbd", "index": 99999999999999999999, "tag": "strongroom:a:b:c"}',
+        '{"kind": "fuse", "helper_pid": 99999999999999999999, "helper_started": 1}',
+        json.dumps({"kind": "fuse", "fuse_directory": f"/{'x' * 5000}/fuse/a"}),
+        json.dumps({"kind": "fuse", "device": f"/{'x' * 5000}", "link": f"/{'x' * 5000}"}),
+    ],
 )
 def test_a_broken_record_is_removed_like_any_other(root: Path, text: str) -> None:
     directory = VolumeDirectory("dead")
@@ -106,12 +118,15 @@ def test_a_broken_record_is_removed_like_any_other(root: Path, text: str) -> Non
     assert list(root.iterdir()) == []
 
 
+def write_record(directory: VolumeDirectory, record: Record) -> None:
+    (directory.path / "record.json").write_text(json.dumps(record))
+
+
 def test_a_process_that_only_has_the_pid_of_a_dead_enclave_lives_on() -> None:
     directory = VolumeDirectory("dead")
     directory.path.mkdir(parents=True)
-    started = runtime.start_time(os.getpid())
-    assert started is not None
-    directory.write_record({"enclave_pid": os.getpid(), "enclave_started": started + 1})
+    started = process_started(os.getpid())
+    write_record(directory, {"enclave_pid": os.getpid(), "enclave_started": started + 1})
 
     assert sweep() == ()
     assert not directory.path.exists()
@@ -124,9 +139,7 @@ def test_an_enclave_without_its_host_is_ended() -> None:
         os._exit(0)
     directory = VolumeDirectory("dead")
     directory.path.mkdir(parents=True)
-    directory.write_record(
-        {"enclave_pid": child, "enclave_started": runtime.start_time(child) or 0}
-    )
+    write_record(directory, {"enclave_pid": child, "enclave_started": process_started(child)})
 
     assert sweep() == (f"enclave process {child}",)
     assert os.waitpid(child, 0)[1] == 9
@@ -135,8 +148,12 @@ def test_an_enclave_without_its_host_is_ended() -> None:
 def test_a_record_is_replaced_whole() -> None:
     with claim("one") as held:
         for number in range(3):
-            held.directory.write_record({"number": number})
-            assert held.directory.read_record() == {"number": number}
+            held.write_record({"number": number})
+            assert held.directory.read_record() == {
+                "number": number,
+                "host_pid": os.getpid(),
+                "host_started": process_started(os.getpid()),
+            }
         assert {path.name for path in held.directory.path.iterdir()} == {"record.json"}
 
 
@@ -158,13 +175,14 @@ def test_a_lock_on_a_file_that_was_unlinked_is_no_lock(root: Path) -> None:
 def test_a_volume_whose_processes_have_not_said_is_starting() -> None:
     with claim("one") as held:
         assert listing() == [("one", "starting", "", 0)]
-        record: Record = {"image": "/srv/v", "host_pid": 7}
-        held.directory.write_record(record)
-        assert listing() == [("one", "starting", "/srv/v", 7)]
-        held.directory.write_record({**record, "open": False, "enclave_pid": 8})
-        assert listing() == [("one", "waiting for key", "/srv/v", 7)]
-        held.directory.write_record({**record, "open": True, "enclave_pid": 8})
-        assert listing() == [("one", "open", "/srv/v", 7)]
+        record: Record = {"image": "/srv/v"}
+        held.write_record(record)
+        own = os.getpid()
+        assert listing() == [("one", "starting", "/srv/v", own)]
+        held.write_record({**record, "open": False, "enclave_pid": 8})
+        assert listing() == [("one", "waiting for key", "/srv/v", own)]
+        held.write_record({**record, "open": True, "enclave_pid": 8})
+        assert listing() == [("one", "open", "/srv/v", own)]
 
 
 def listing() -> list[tuple[str, str, str, int]]:

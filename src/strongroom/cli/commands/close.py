@@ -18,7 +18,8 @@ from strongroom.errors import MountedError, NotOpenError
 @click.option(
     "--force",
     is_flag=True,
-    help="Close although the device is mounted or in use; programs that use it get errors.",
+    help="Close although the device is mounted or in use. What is mounted stays mounted, and "
+    "gives errors until you unmount it.",
 )
 @json_option
 def close_command(session: Session, *, name: str, force: bool) -> None:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The five Linux calls that Python's standard library does not offer.
+"""The six Linux calls that Python's standard library does not offer.
 
 Nothing here knows about volumes: integers and paths in, ``OSError`` out.
 """
 
 import ctypes
+import fcntl
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,10 @@ _MS_NODEV: Final = 4
 _MS_NOEXEC: Final = 8
 _MNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
+_SHUT_DOWN: Final = 0x8004587D
+"""``FS_IOC_SHUTDOWN``, of ext4, XFS, F2FS and others."""
+_WITHOUT_LOG: Final = 2
+"""Write nothing more, not even the journal."""
 _PR_SET_IO_FLUSHER: Final = 57
 _PR_GET_IO_FLUSHER: Final = 58
 
@@ -55,6 +61,15 @@ def unmount_lazily(mount_point: Path) -> None:
 def sync_file_system(fd: int) -> None:
     """Write back the whole file system that ``fd`` lies on; blocks as long as its device does."""
     _check(_libc.syncfs(fd))
+
+
+def shut_down_file_system(fd: int) -> None:
+    """Have the file system that ``fd`` lies on refuse everything from now on, but being unmounted.
+
+    Raises:
+        OSError: It cannot do that (``ENOTTY``), or no permission.
+    """
+    fcntl.ioctl(fd, _SHUT_DOWN, struct.pack("=I", _WITHOUT_LOG))
 
 
 def reserve(fd: int, size_bytes: int) -> None:

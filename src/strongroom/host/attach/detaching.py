@@ -4,8 +4,12 @@
 A device whose server hangs keeps everybody who waits for it in an uninterruptible sleep. So what
 may block runs in a thread, and when its time is up the device is cut off from its server, which
 ends every wait with an error.
+
+A file system that is mounted stays mounted, whatever happens: on a device that has been cut off it
+gives errors. Without it, programs would go on writing to the directory below, in clear.
 """
 
+import fcntl
 import os
 import time
 from collections.abc import Callable
@@ -13,18 +17,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from strongroom.errors import DiskError, MountedError
+from strongroom.errors import DiskError, MountedError, StrongroomError
 from strongroom.host.attach._bounded import Blocking
-from strongroom.host.attach._libc import sync_file_system, unmount_lazily
+from strongroom.host.attach._libc import shut_down_file_system, sync_file_system
 from strongroom.host.attach.backend import Attached, Backend
 from strongroom.host.attach.link import remove_link
 from strongroom.host.attach.usage import claim, device_uses, in_use, processes_with
 
 _FLUSH_SECONDS: Final = 120.0
 """Enough for gigabytes of cached writes on a slow disk; a flush in progress is not a hang."""
-_FORCED_FLUSH_SECONDS: Final = 10.0
-_FORCED_STEP_SECONDS: Final = 10.0
+FORCED_FLUSH_SECONDS: Final = 10.0
+"""How long a forced end writes back before it gives up what is not written by then."""
 _AFTER_ABORT_SECONDS: Final = 5.0
+_FLUSH_DEVICE: Final = 0x1261
+"""``BLKFLSBUF``: writes back a device and the file system on it, wherever that is mounted."""
 _VISITOR_SECONDS: Final = 2.0
 """How long programs that look at a device for a moment, such as udev's, may keep it."""
 _COPIES_SECONDS: Final = 3.0
@@ -32,12 +38,23 @@ _COPIES_SECONDS: Final = 3.0
 a container's or a service's, and for some milliseconds that of an enclave that starts."""
 
 
-def detach(attached: Attached, *, force: bool) -> None:
+def detach(
+    attached: Attached, *, force: bool, flush_seconds: float = FORCED_FLUSH_SECONDS
+) -> tuple[str, ...]:
     """Flush and take away what :func:`attach` made. Doing it twice is harmless.
 
     Without ``force`` either everything is flushed and gone, or an error says why not and the device
-    stays. With ``force`` it always ends within a minute: file systems are written back as far as
-    their server answers, unmounted lazily, and the device is cut off; its users get errors.
+    stays. With ``force`` it ends within ``flush_seconds`` and about 10 seconds more, whatever
+    hangs: what was written goes to the disk as far as the server answers, and then the device is
+    cut off. What is mounted stays mounted and gives errors; the device goes when that is unmounted.
+
+    Args:
+        attached: What is to go.
+        force: Go on although the device is in use.
+        flush_seconds: How long a forced end may write back.
+
+    Returns:
+        Where the file systems are mounted that give errors from now on.
 
     Raises:
         MountedError: The device, or one stacked on it, is mounted, swap or open (never with
@@ -46,9 +63,10 @@ def detach(attached: Attached, *, force: bool) -> None:
     """
     backend = attached.backend
     if backend is None or backend.closed:
-        return
+        return ()
+    left: tuple[str, ...] = ()
     if force:
-        claimed = _give_up(backend)
+        claimed, left = _cut_off(backend, flush_seconds)
     else:
         claimed = claim_free(backend.block_device)
         try:
@@ -60,6 +78,7 @@ def detach(attached: Attached, *, force: bool) -> None:
     if attached.device is not None:
         remove_link(attached.device, backend.block_device)
     backend.release(claimed)
+    return left
 
 
 def claim_free(device: Path) -> int:
@@ -81,33 +100,16 @@ def claim_free(device: Path) -> int:
         time.sleep(0.05)
 
 
-def unmount_all(device: Path, run: Callable[[Callable[[], None]], bool]) -> tuple[str, ...]:
-    """Write back and lazily unmount what is mounted from a device; return the mount points.
+def end_file_systems(device: Path) -> tuple[str, ...]:
+    """Have every file system on a dead device refuse all access at once; return the mount points.
 
-    Args:
-        device: The block device.
-        run: Runs a call that may block, and says whether it ended.
+    Without this they refuse only what needs the device, and take writes that are lost later. Which
+    file system cannot do it, does that.
     """
-    points = [Path(use.where) for use in device_uses(device) if use.kind == "mount"]
-    removed = []
-    for point in reversed(points):
-
-        def write_back(point: Path = point) -> None:
-            fd = os.open(point, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                sync_file_system(fd)
-            finally:
-                os.close(fd)
-
-        def unmount(point: Path = point) -> None:
-            unmount_lazily(point)
-
-        with suppress(OSError):
-            run(write_back)
-        with suppress(OSError):
-            if run(unmount):
-                removed.append(str(point))
-    return tuple(removed)
+    points = tuple(use.where for use in device_uses(device) if use.kind == "mount")
+    with suppress(OSError):
+        Blocking(lambda: _shut_down(points)).ended(_AFTER_ABORT_SECONDS)
+    return points
 
 
 def _flush(fd: int, device: Path) -> None:
@@ -134,29 +136,48 @@ def _await_visitors(device: Path) -> None:
         time.sleep(0.05)
 
 
-def _give_up(backend: Backend) -> int | None:
-    """Free the device by force; return a claim on it, or ``None`` if it cannot be had."""
-    aborted = False
+def _cut_off(backend: Backend, flush_seconds: float) -> tuple[int | None, tuple[str, ...]]:
+    """Write back, then free the device by force.
 
-    def run(call: Callable[[], None]) -> bool:
-        nonlocal aborted
-        waiting = Blocking(call)
-        if waiting.ended(_AFTER_ABORT_SECONDS if aborted else _FORCED_STEP_SECONDS):
-            return True
-        if not aborted:
-            aborted = True
-            backend.abort()
-        return waiting.ended(_AFTER_ABORT_SECONDS)
-
-    unmount_all(backend.block_device, run)
+    Returns:
+        A claim on the device, or ``None`` if it is in use; and the mount points of what is on it.
+    """
+    device = backend.block_device
     try:
-        claimed = claim(backend.block_device)
-    except MountedError:
-        # Somebody in a mount namespace we do not see, a stacked device, or a program that works in
-        # an unmounted file system: from now on they get errors.
-        if not aborted:
-            backend.abort()
-        return None
+        claimed = claim(device)
+    except StrongroomError:
+        # Mounted, perhaps in a mount namespace that does not show here, or below another device.
+        writing = Blocking(lambda: _write_back_mounted(device))
+        writing.ended(flush_seconds)
+        backend.abort()
+        # It has the mount points open, which then could not be unmounted.
+        writing.ended(_AFTER_ABORT_SECONDS)
+        return None, end_file_systems(device)
+    flushing = Blocking(lambda: os.fsync(claimed))
     with suppress(OSError):
-        run(lambda: os.fsync(claimed))
-    return claimed
+        if not flushing.ended(flush_seconds):
+            backend.abort()
+            flushing.ended(_AFTER_ABORT_SECONDS)
+    return claimed, ()
+
+
+def _write_back_mounted(device: Path) -> None:
+    for use in device_uses(device):
+        if use.kind == "mount":
+            _on_opened(use.where, sync_file_system)
+    _on_opened(str(device), lambda fd: fcntl.ioctl(fd, _FLUSH_DEVICE))
+
+
+def _shut_down(points: tuple[str, ...]) -> None:
+    for point in points:
+        _on_opened(point, shut_down_file_system)
+
+
+def _on_opened(path: str, call: Callable[[int], object]) -> None:
+    """Call with a descriptor of a path; errors are those of a device that is given up."""
+    with suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            call(fd)
+        finally:
+            os.close(fd)

@@ -29,8 +29,9 @@ from strongroom.host.attach import loop
 from strongroom.host.attach._bounded import wait_until
 from strongroom.host.attach._libc import mount, unmount_lazily
 from strongroom.host.attach.plan import AttachPlan
-from strongroom.host.attach.record import Record
+from strongroom.host.attach.record import ATTACHMENTS, Record
 from strongroom.host.attach.usage import mounts
+from strongroom.host.runtime import place
 
 if TYPE_CHECKING:
     # It needs the Rust core at run time, which this package does not.
@@ -121,8 +122,9 @@ def attach_fuse(plan: AttachPlan, serve: "FuseServing") -> FuseBackend:
 
 def make_directory(plan: AttachPlan, undo: ExitStack) -> Path:
     """Make the attachment's own directory, to be removed if what follows fails."""
-    directory = plan.runtime.resolve() / "fuse" / plan.tag.nonce
-    directory.mkdir(parents=True, mode=0o700)
+    directory = plan.runtime.resolve() / ATTACHMENTS / plan.tag.nonce
+    with place.translating(directory):
+        directory.mkdir(parents=True, mode=0o700)
     undo.callback(remove_directory, directory)
     return directory
 
@@ -162,6 +164,9 @@ def release_loop(device: Path, fd: int, claim_fd: int | None) -> bool:
         last = claim_fd
     loop.clear(last)
     os.close(last)
+    if claim_fd is None:
+        # It goes with its last user.
+        return not loop.is_bound(device)
     return wait_until(lambda: not loop.is_bound(device), _UNBIND_SECONDS)
 
 

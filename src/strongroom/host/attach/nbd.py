@@ -106,9 +106,11 @@ class NbdBackend:
         """Disconnect and wait until the device is empty."""
         self.closed = True
         disconnect(self.index)
-        if claim_fd is not None:
-            os.close(claim_fd)
         os.close(self.fd)
+        if claim_fd is None:
+            # It goes with its last user.
+            return not is_connected(self.index)
+        os.close(claim_fd)
         return wait_until(lambda: not is_connected(self.index), _GONE_SECONDS)
 
 

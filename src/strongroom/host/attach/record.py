@@ -11,6 +11,8 @@ from strongroom.values import dataclass
 JsonScalar: TypeAlias = str | int | float | bool | None
 Record: TypeAlias = dict[str, JsonScalar]
 
+ATTACHMENTS: Final = "fuse"
+"""The directory in a volume's own in which an attachment has its mount for a moment."""
 _PREFIX: Final = "strongroom"
 _NAME_LIMIT: Final = 34
 """Characters of the volume's name in a tag, which must fit into a loop device's 63 bytes."""

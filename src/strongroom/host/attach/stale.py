@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clean up after a host that was killed.
 
-Everything is checked before it is touched: a loop or NBD device by its tag, a process by its start
-time, a link by where it leads. So a record may be old, half true, or of a volume that is open
-again.
+Everything is checked before it is touched: a device by its tag and by asking it for a block, a
+process by its start time, a link by where it leads. So a record may be old, half true, or of a
+volume that is open again.
+
+A loop device needs no cleaning: it goes with its last user. File systems of the operator's are
+never unmounted: on a dead device they give errors until the operator does so.
 """
 
+import mmap
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -16,9 +20,10 @@ from typing import Final
 from strongroom.host.attach import loop, nbd
 from strongroom.host.attach._bounded import Blocking, wait_until
 from strongroom.host.attach._libc import unmount_lazily
-from strongroom.host.attach.detaching import unmount_all
+from strongroom.host.attach.detaching import end_file_systems
 from strongroom.host.attach.link import DEVICE_DIRECTORY, remove_link
 from strongroom.host.attach.record import (
+    ATTACHMENTS,
     JsonScalar,
     Record,
     is_name_of,
@@ -29,10 +34,12 @@ from strongroom.host.attach.record import (
     root_digest,
     text,
 )
-from strongroom.host.attach.usage import loops, mounts
+from strongroom.host.attach.usage import mounts
 from strongroom.values import dataclass
 
 _STEP_SECONDS: Final = 5.0
+_ANSWER_SECONDS: Final = 2.0
+_BLOCK_BYTES: Final = 4096
 _EXIT_SECONDS: Final = 2.0
 
 
@@ -41,7 +48,7 @@ class Orphan:
     """Something that a dead host left and of which no record is known.
 
     Attributes:
-        kind: ``fuse-mount``, ``directory``, ``loop``, ``nbd`` or ``link``.
+        kind: ``fuse-mount``, ``directory``, ``nbd`` or ``link``.
         name: The volume's name as far as it is known; a tag keeps its first 34 characters.
         what: The thing itself, for the operator.
         record: What :func:`clean_stale` needs to remove it.
@@ -54,30 +61,30 @@ class Orphan:
 
 
 def clean_stale(record: Mapping[str, JsonScalar]) -> tuple[str, ...]:
-    """Remove what a dead host left, as its record tells, and say what was removed.
+    """Remove what a dead host left, as its record tells, and say what was done.
 
     The host must be dead: the caller finds that out. Doing it twice is harmless, and a record that
-    makes no sense removes nothing. File systems on the dead device are unmounted lazily; programs
-    that still work in them get errors. Ends within about half a minute, whatever hangs.
+    makes no sense removes nothing. File systems on the dead device stay mounted and give errors.
+    Ends within about half a minute, whatever hangs.
     """
-    removed: list[str] = []
+    done: list[str] = []
     device = path(record, "device")
     kind = text(record, "kind")
     # Asked before anything is cleared: a device on its way out has no tag any more.
     link = path(record, "link")
     is_of_another = link is not None and device is not None and _leads_on(link, device, record)
     if kind == "fuse":
-        _end_helper(record, removed)
-        _clear_mount(record, removed)
-        if device is not None:
-            _clear_loop(device, text(record, "tag"), removed)
+        _end_helper(record, done)
+        _clear_mount(record, done)
+        if device is not None and _is_loop_of(device, record):
+            done += _file_systems_ended(device)
     elif kind == "nbd":
-        _clear_nbd(record, removed)
+        _clear_nbd(record, done)
     if link is None or device is None or is_of_another:
-        return tuple(removed)
+        return tuple(done)
     if remove_link(link, device):
-        removed.append(f"link {link}")
-    return tuple(removed)
+        done.append(f"link {link}")
+    return tuple(done)
 
 
 def find_orphans(
@@ -93,11 +100,12 @@ def find_orphans(
         device_directory: Where the links are.
         live: Names of volumes whose host lives, which are left out.
 
-    Does not know by itself who lives: a device of a volume that is not in ``live`` is an orphan.
+    Does not know by itself who lives: what belongs to a volume that is not in ``live`` is an
+    orphan. A loop device is none: it goes with its last user.
     """
     found = [
         *_orphan_mounts(runtime_root),
-        *_orphan_devices(runtime_root),
+        *_orphan_nbds(runtime_root),
         *_orphan_links(device_directory),
     ]
     return tuple(
@@ -105,14 +113,14 @@ def find_orphans(
     )
 
 
-def _end_helper(record: Mapping[str, JsonScalar], removed: list[str]) -> None:
+def _end_helper(record: Mapping[str, JsonScalar], done: list[str]) -> None:
     """End nbdfuse first: then nothing waits for it any more."""
     pid, started = number(record, "helper_pid"), number(record, "helper_started")
     if pid <= 1 or started < 0:
         return
     try:
         handle = os.pidfd_open(pid)
-    except OSError:
+    except (OSError, OverflowError):
         return
     try:
         if process_started(pid) != started:
@@ -121,57 +129,78 @@ def _end_helper(record: Mapping[str, JsonScalar], removed: list[str]) -> None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(handle, attempt)
             if wait_until(lambda: process_started(pid) != started, _EXIT_SECONDS):
-                removed.append(f"process nbdfuse {pid}")
+                done.append(f"process nbdfuse {pid}")
                 return
     finally:
         os.close(handle)
 
 
-def _clear_mount(record: Mapping[str, JsonScalar], removed: list[str]) -> None:
+def _clear_mount(record: Mapping[str, JsonScalar], done: list[str]) -> None:
+    """Remove an attachment's own mount, which is seen for a moment only, and its directories."""
     directory = path(record, "fuse_directory")
-    if directory is None:
+    if directory is None or directory.parent.name != ATTACHMENTS:
         return
     if any(mount.mount_point == directory and _is_ours(mount.file_system) for mount in mounts()):
         with suppress(OSError):
             unmount_lazily(directory)
-            removed.append(f"mount {directory}")
+            done.append(f"mount {directory}")
     for empty in (directory, directory.parent):
         with suppress(OSError):
             empty.rmdir()
-            removed.append(f"directory {empty}")
+            done.append(f"directory {empty}")
 
 
-def _clear_loop(device: Path, tag: str, removed: list[str]) -> None:
-    if parse_tag(tag) is None or loop.tag_of(device) != tag:
-        return
-    removed += (f"mount {point}" for point in unmount_all(device, _run))
+def _is_loop_of(device: Path, record: Mapping[str, JsonScalar]) -> bool:
+    tag = text(record, "tag")
+    return parse_tag(tag) is not None and loop.tag_of(device) == tag
+
+
+def _file_systems_ended(device: Path) -> list[str]:
+    """End the file systems on a device, unless somebody still serves it."""
+    if _answers(device):
+        return []
+    return [
+        f"the file system at {point} has lost its device: it gives errors until you unmount it"
+        for point in end_file_systems(device)
+    ]
+
+
+def _answers(device: Path) -> bool:
+    """Say whether a device is served: it gives a block, or keeps us waiting for one."""
     with suppress(OSError):
-        fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        loop.clear(fd)
-        os.close(fd)
-    wait_until(lambda: not loop.is_bound(device), _STEP_SECONDS)
-    removed.append(f"loop device {device}")
+        fd = os.open(device, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC | os.O_NONBLOCK)
+        # The thread closes it: it may be left waiting.
+        return _read_block(fd)
+    return False
 
 
-def _clear_nbd(record: Mapping[str, JsonScalar], removed: list[str]) -> None:
+def _read_block(fd: int) -> bool:
+    def read() -> None:
+        try:
+            os.preadv(fd, [mmap.mmap(-1, _BLOCK_BYTES)], 0)
+        finally:
+            os.close(fd)
+
+    try:
+        Blocking(read).ended(_ANSWER_SECONDS)
+    except OSError:
+        return False
+    return True
+
+
+def _clear_nbd(record: Mapping[str, JsonScalar], done: list[str]) -> None:
     index, tag = number(record, "index"), text(record, "tag")
     if index < 0 or parse_tag(tag) is None or not nbd.is_connected(index):
         return
-    if not _nbd_is_of(index, record):
-        return
     device = Path(f"/dev/nbd{index}")
-
-    def run(call: Callable[[], None]) -> bool:
-        waiting = Blocking(call)
-        if waiting.ended(_STEP_SECONDS):
-            return True
-        nbd.disconnect(index)
-        return waiting.ended(_STEP_SECONDS)
-
-    removed += (f"mount {point}" for point in unmount_all(device, run))
+    if not _nbd_is_of(index, record) or _answers(device):
+        return
+    ended = _file_systems_ended(device)
     nbd.disconnect(index)
-    wait_until(lambda: not nbd.is_connected(index), _STEP_SECONDS)
-    removed.append(f"NBD device {device}")
+    # In use, it goes with its last user.
+    if wait_until(lambda: not nbd.is_connected(index), 0.0 if ended else _STEP_SECONDS):
+        done.append(f"NBD device {device}")
+    done += ended
 
 
 def _nbd_is_of(index: int, record: Mapping[str, JsonScalar]) -> bool:
@@ -205,10 +234,6 @@ def _names(link: Path, device: Path) -> bool:
     return tag is not None and is_name_of(link.name, tag.name)
 
 
-def _run(call: Callable[[], None]) -> bool:
-    return Blocking(call).ended(_STEP_SECONDS)
-
-
 def _is_ours(file_system: str) -> bool:
     return file_system in {"fuse", "fuse.nbdfuse", "fuse.strongroom", "fusectl"}
 
@@ -222,7 +247,7 @@ def _orphan_mounts(runtime_root: Path) -> list[Orphan]:
             name = mount.mount_point.relative_to(root).parts[0]
             record: Record = {"kind": "fuse", "fuse_directory": str(mount.mount_point)}
             found.append(Orphan("fuse-mount", name, str(mount.mount_point), record))
-    for parent in sorted(root.glob("*/fuse")):
+    for parent in sorted(root.glob(f"*/{ATTACHMENTS}")):
         # A placeholder stands for the directory of an attachment that did not get so far.
         for directory in sorted(parent.glob("*")) or [parent / "none"]:
             if not any(orphan.what == str(directory) for orphan in found):
@@ -231,22 +256,21 @@ def _orphan_mounts(runtime_root: Path) -> list[Orphan]:
     return found
 
 
-def _orphan_devices(runtime_root: Path) -> list[Orphan]:
+def _orphan_nbds(runtime_root: Path) -> list[Orphan]:
     digest = root_digest(runtime_root)
     found = []
-    for device, _ in loops():
-        text_of_tag = loop.tag_of(device)
-        tag = parse_tag(text_of_tag)
-        if tag is not None and tag.root == digest:
-            record: Record = {"kind": "fuse", "device": str(device), "tag": text_of_tag}
-            found.append(Orphan("loop", tag.name, str(device), record))
     for entry in sorted(Path("/sys/block").glob("nbd*")):
         index = int(entry.name.removeprefix("nbd"))
         text_of_tag = nbd.tag_of(index)
         tag = parse_tag(text_of_tag)
         if tag is not None and tag.root == digest and nbd.is_connected(index):
             device = Path("/dev") / entry.name
-            record = {"kind": "nbd", "device": str(device), "index": index, "tag": text_of_tag}
+            record: Record = {
+                "kind": "nbd",
+                "device": str(device),
+                "index": index,
+                "tag": text_of_tag,
+            }
             found.append(Orphan("nbd", tag.name, str(device), record))
     return found
 
