@@ -294,7 +294,8 @@ def attach_options(function: Function) -> Function:
             click.option(
                 "--discard",
                 is_flag=True,
-                help="Pass trims on to the image. Shows which areas are unused to whoever sees it.",
+                help="Pass trims on to the image, from NBD clients and the kernel's NBD client; a device by FUSE "
+                "takes none. The image then shows which areas are unused.",
             ),
             click.option(
                 "--direct",

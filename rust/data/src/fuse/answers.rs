@@ -145,18 +145,3 @@ pub(crate) fn open() -> Body {
 pub(crate) fn written(size: u32) -> Body {
     Body::EMPTY.u32(size).zeroes(4)
 }
-
-/// `struct fuse_statfs_out`. The loop device takes its discard granularity from the block size.
-pub(crate) fn statfs(geometry: &Geometry) -> Body {
-    let sector_bytes = u32::try_from(geometry.sector_bytes()).unwrap_or(PREFERRED_BYTES);
-    Body::EMPTY
-        .u64(geometry.size_bytes / u64::from(sector_bytes))
-        .u64(0)
-        .u64(0)
-        .u64(1)
-        .u64(0)
-        .u32(sector_bytes)
-        .u32(255)
-        .u32(sector_bytes)
-        .zeroes(28)
-}

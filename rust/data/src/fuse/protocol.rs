@@ -36,12 +36,6 @@ pub(crate) mod init_flag {
     pub(crate) const MAX_PAGES: u32 = 1 << 22;
 }
 
-/// Flags of `fallocate`, from `linux/falloc.h`.
-pub(crate) mod fallocate_flag {
-    pub(crate) const KEEP_SIZE: u32 = 1 << 0;
-    pub(crate) const ZERO_RANGE: u32 = 1 << 4;
-}
-
 /// The numbers of the requests that are understood.
 mod opcode {
     pub(super) const LOOKUP: u32 = 1;
@@ -60,7 +54,6 @@ mod opcode {
     pub(super) const DESTROY: u32 = 38;
     pub(super) const NOTIFY_REPLY: u32 = 41;
     pub(super) const BATCH_FORGET: u32 = 42;
-    pub(super) const FALLOCATE: u32 = 43;
 }
 
 /// A request's header and body.
@@ -78,11 +71,6 @@ pub(crate) struct Request<'a> {
 pub(crate) enum Body<'a> {
     Access,
     Destroy,
-    Fallocate {
-        offset: u64,
-        length: u64,
-        mode: u32,
-    },
     Flush,
     Fsync,
     GetAttributes,
@@ -160,14 +148,6 @@ impl<'a> Body<'a> {
                 max_readahead: fields.u32()?,
                 flags: fields.u32()?,
             },
-            opcode::FALLOCATE => {
-                let _handle = fields.u64()?;
-                Self::Fallocate {
-                    offset: fields.u64()?,
-                    length: fields.u64()?,
-                    mode: fields.u32()?,
-                }
-            }
             opcode::READ => {
                 let (offset, size) = Self::range(&mut fields)?;
                 Self::Read { offset, size }

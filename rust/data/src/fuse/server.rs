@@ -16,9 +16,6 @@ use crate::volume::Volume;
 /// How long requests that have arrived may take to finish when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long they may take once they have been told to break off.
-const LAST_GRACE: Duration = Duration::from_secs(5);
-
 /// The threads keep their data on the heap; this leaves ample room.
 const STACK_BYTES: usize = 256 * 1024;
 
@@ -29,7 +26,6 @@ struct Shared {
     volume: Arc<Volume>,
     file_name: String,
     stopping: AtomicBool,
-    abort: AtomicBool,
     /// Requests that are being done now.
     running: AtomicUsize,
     idle: Condvar,
@@ -55,7 +51,6 @@ impl Server {
             volume,
             file_name,
             stopping: AtomicBool::new(false),
-            abort: AtomicBool::new(false),
             running: AtomicUsize::new(0),
             idle: Condvar::new(),
             waiting: Mutex::new(()),
@@ -75,7 +70,7 @@ impl Server {
 
     /// Refuses what comes from now on, and waits for the requests that have arrived.
     ///
-    /// It takes 10 seconds at most. Returns how many requests were left behind because the disk
+    /// It takes 5 seconds at most. Returns how many requests were left behind because the disk
     /// hangs. A thread that waits for a request is not waited for: it ends with the mount, which is
     /// the host's, and does nothing for anybody until then.
     #[must_use]
@@ -100,7 +95,6 @@ impl Shared {
             volume: &self.volume,
             file_name: &self.file_name,
             stopping: &self.stopping,
-            abort: &self.abort,
         };
         while let Ok(Some(length)) = session.receive(device) {
             let _running = Running::new(self);
@@ -113,21 +107,16 @@ impl Shared {
     fn stop(&self) -> usize {
         // Sequentially consistent, as is the count: a request is either seen here or sees this.
         self.stopping.store(true, Ordering::SeqCst);
-        if !self.wait_until_idle(GRACE) {
-            self.abort.store(true, Ordering::Relaxed);
-            self.wait_until_idle(LAST_GRACE);
-        }
+        self.wait_until_idle(GRACE);
         self.running.load(Ordering::SeqCst)
     }
 
-    /// Waits until no request is being done any more, and tells whether that happened in time.
-    fn wait_until_idle(&self, timeout: Duration) -> bool {
+    /// Waits until no request is being done any more, or the time is over.
+    fn wait_until_idle(&self, timeout: Duration) {
         let guard = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_guard, waited) = self
+        let _waited = self
             .idle
-            .wait_timeout_while(guard, timeout, |()| self.running.load(Ordering::SeqCst) > 0)
-            .unwrap_or_else(PoisonError::into_inner);
-        !waited.timed_out()
+            .wait_timeout_while(guard, timeout, |()| self.running.load(Ordering::SeqCst) > 0);
     }
 }
 

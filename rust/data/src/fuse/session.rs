@@ -15,9 +15,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, read, writev};
 
 use super::answers::{self, header};
-use super::protocol::{
-    self, Body, FILE, MAJOR, MAX_DATA_BYTES, OLDEST_MINOR, ROOT, Request, fallocate_flag,
-};
+use super::protocol::{self, Body, FILE, MAJOR, MAX_DATA_BYTES, OLDEST_MINOR, ROOT, Request};
 use crate::buffer::Buffer;
 use crate::counters::Operation;
 use crate::error::{IoError, Result};
@@ -45,8 +43,6 @@ pub(crate) struct Served<'a> {
     pub(crate) file_name: &'a str,
     /// Refuse what comes from now on.
     pub(crate) stopping: &'a AtomicBool,
-    /// Break off what takes long.
-    pub(crate) abort: &'a AtomicBool,
 }
 
 /// What a thread works with.
@@ -124,9 +120,7 @@ impl Session {
         let Request { unique, node, body } = request;
         let mut bulk = None;
         let answer = match body {
-            Body::Read { .. } | Body::Write { .. } | Body::Fallocate { .. } | Body::Fsync
-                if node != FILE =>
-            {
+            Body::Read { .. } | Body::Write { .. } | Body::Fsync if node != FILE => {
                 Answer::Error(Errno::BADF)
             }
             Body::Read { offset, size } => self.read(served, offset, size),
@@ -134,11 +128,6 @@ impl Session {
                 bulk = (size >= BULK_BYTES).then_some((offset, u64::from(size)));
                 self.write(served, offset, size).into()
             }
-            Body::Fallocate {
-                offset,
-                length,
-                mode,
-            } => self.fallocate(served, offset, length, mode).into(),
             Body::Fsync => ready(served)
                 .and_then(|()| served.volume.flush())
                 .map(|()| answers::Body::EMPTY)
@@ -188,31 +177,6 @@ impl Session {
         let size = usize::try_from(size).map_err(|_| IoError::Invalid)?;
         let data = &mut self.buffer.as_mut_slice()[DATA_START..DATA_START + size];
         volume.write_in_pieces(&mut self.workspace, offset, data)
-    }
-
-    /// Zeroes a range, and nothing else that `fallocate` can do.
-    ///
-    /// No hole is punched. The loop device punches where it is asked to discard, but also where a
-    /// file system asked for zeroes and does not mind losing the space, and these look the same. A
-    /// hole in the image would not read as zeroes; to write zeroes wherever something is discarded
-    /// would fill a sparse image. Told that it is not supported, the kernel stops discarding, and
-    /// writes zeroes where they matter.
-    fn fallocate(
-        &mut self,
-        served: Served<'_>,
-        offset: u64,
-        length: u64,
-        mode: u32,
-    ) -> Result<answers::Body> {
-        if mode & !fallocate_flag::KEEP_SIZE != fallocate_flag::ZERO_RANGE {
-            return Err(IoError::NotSupported);
-        }
-        ready(served)?;
-        let proceed = || !served.abort.load(Ordering::Relaxed);
-        served
-            .volume
-            .zero(&mut self.workspace, offset, length, &proceed)?;
-        Ok(answers::Body::EMPTY)
     }
 
     fn send(&self, device: BorrowedFd<'_>, unique: u64, answer: Answer) -> io::Result<()> {
@@ -286,10 +250,14 @@ fn about_names(served: Served<'_>, node: u64, body: Body<'_>) -> Answer {
             Answer::Body(answers::open())
         }
         Body::GetAttributes | Body::Open { .. } => Answer::Error(Errno::STALE),
-        Body::StatFs => Answer::Body(answers::statfs(geometry)),
         Body::Access | Body::Destroy | Body::Flush | Body::Release => {
             Answer::Body(answers::Body::EMPTY)
         }
+        // Without an answer the loop device neither discards nor zeroes by range. A file system's
+        // discard and its request for zeroes look the same from here: a hole in the image would not
+        // read as zeroes, and zeroes for every discard would fill a sparse image. So the kernel
+        // knows from the start that there are no discards, and writes zeroes as data.
+        Body::StatFs => Answer::Error(Errno::NOSYS),
         Body::Unanswered => Answer::Nothing,
         Body::Malformed => Answer::Error(Errno::INVAL),
         _ => Answer::Error(Errno::NOSYS),
