@@ -294,8 +294,8 @@ def attach_options(function: Function) -> Function:
             click.option(
                 "--discard",
                 is_flag=True,
-                help="Pass trims on to the image, from NBD clients and the kernel's NBD client; a device by FUSE "
-                "takes none. The image then shows which areas are unused.",
+                help="Pass trims on to the image, from NBD clients and the kernel's NBD client; a "
+                "device by FUSE takes none. The image then shows which areas are unused.",
             ),
             click.option(
                 "--direct",
