@@ -114,7 +114,7 @@ class Service:
     def _accept(self, control: socket.socket) -> None:
         connection, _ = control.accept()
         with connection:
-            if not marks.may_ask(connection):
+            if not marks.may_ask(connection, by_mark=control is self._owned.mark):
                 return
             connection.settimeout(_CLIENT_SECONDS)
             self._client = Responder(

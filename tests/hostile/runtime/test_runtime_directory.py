@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.host.attach.record import process_started
+from tests.conftest import require_tools
 from tests.harness import STRONGROOM, has_ended
 from tests.hostile.runtime.conftest import Place
 from tests.hostile.runtime.other_user import (
@@ -224,6 +225,26 @@ def test_another_user_gets_no_answer_from_a_volume(place: Place) -> None:
     with place.operator.opened(place.image, "al"):
         assert does(MALLORY, ASKS_A_MARK, place.runtime) == "b''\n"
         assert place.operator.facts("status", "al")["state"] == "open"
+
+
+def test_a_container_with_the_same_network_is_another_user(place: Place) -> None:
+    """Its root has the number of ours, and reaches the same abstract sockets."""
+    require_tools("unshare")
+    apart = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "/usr/bin/python3", "-c")
+    with place.operator.opened(place.image, "al"):
+        asked = place.operator.run(*apart, ASKS_A_MARK, place.runtime)
+        assert asked.stdout == "b''\n"
+        assert place.operator.facts("status", "al")["state"] == "open"
+    with subprocess.Popen(
+        [*apart, MAKES_A_MARK, place.runtime], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "there\n"
+            assert listed(place) == []
+            place.refuses("close", "al", code=NOT_OPEN, says="no volume named al is open")
+        finally:
+            process.kill()
 
 
 # --- a user without root

@@ -5,12 +5,13 @@ Its address is ``sr:RUNTIME/NAME:NONCE`` in the abstract namespace of UNIX socke
 runtime directory does not remove it, and the volume is still found and reached. The kernel ends it
 with the process, whatever ends that.
 
-Every user can make such an address. So a mark counts only if the kernel says that the process
-behind it is one of the caller's (``SO_PEERCRED``). The nonce keeps other users from taking the
-address first. Network namespaces have marks of their own: across them, the lock and the record say
-what lives.
+Every user can make such an address, and reach it. So a mark counts only if the kernel says that
+the process behind it is one of the caller's (``SO_PEERCRED``), in the same PID namespace: a
+container may share the network and the user's number, but is another machine to us. The host asks
+the same of its clients there. The nonce keeps other users from taking the address first. Network
+namespaces have marks of their own: across them, the lock and the record say what lives.
 
-Spec: unix(7), "Abstract sockets".
+Spec: unix(7), "Abstract sockets"; proc_pid_status(5), NSpid.
 """
 
 import contextlib
@@ -57,7 +58,7 @@ def living(root: Path) -> frozenset[str]:
         name = address.removeprefix(beginning).rpartition(b":")[0].decode(errors="replace")
         if address.startswith(beginning) and name not in found and is_name(name):
             with contextlib.suppress(OSError), _reached(address) as connection:
-                if is_of_caller(connection):
+                if is_of_caller(connection) and _is_near(connection):
                     found.add(name)
     return frozenset(found)
 
@@ -69,7 +70,7 @@ def connect(root: Path, name: str) -> socket.socket | None:
         if address.startswith(beginning):
             with contextlib.suppress(OSError):
                 connection = _reached(address)
-                if is_of_caller(connection):
+                if is_of_caller(connection) and _is_near(connection):
                     connection.settimeout(None)
                     return connection
                 connection.close()
@@ -78,17 +79,41 @@ def connect(root: Path, name: str) -> socket.socket | None:
 
 def is_of_caller(connection: socket.socket) -> bool:
     """Say whether the process at the other end is of the same user as this one."""
-    return _user_of(connection) == os.geteuid()
+    return _credentials(connection)[1] == os.geteuid()
 
 
-def may_ask(connection: socket.socket) -> bool:
-    """Say whether a client may ask a volume of this process: its own user, and root."""
-    return _user_of(connection) in {0, os.geteuid()}
+def may_ask(connection: socket.socket, *, by_mark: bool) -> bool:
+    """Say whether a client may ask a volume of this process: its own user, and root.
+
+    The path of a socket keeps others out by itself. At a mark only the PID namespace does that.
+    """
+    is_known = _credentials(connection)[1] in {0, os.geteuid()}
+    return is_known and (not by_mark or _is_near(connection))
 
 
-def _user_of(connection: socket.socket) -> int:
+def _credentials(connection: socket.socket) -> tuple[int, int]:
+    """Return the process and the user at the other end; a process that does not show here is 0."""
     facts = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(facts)[1])
+    pid, user, _ = _CREDENTIALS.unpack(facts)
+    return int(pid), int(user)
+
+
+def _is_near(connection: socket.socket) -> bool:
+    """Say whether the process at the other end is in the PID namespace of this one."""
+    depth = _depth_of(_credentials(connection)[0])
+    return depth != 0 and depth == _depth_of(os.getpid())
+
+
+def _depth_of(pid: int) -> int:
+    """Return how many PID namespaces of a process show here; 0 if the process does not.
+
+    It is 1 on a kernel without PID namespaces.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
+    except OSError:
+        return 0
+    return next((len(line.split()) - 1 for line in lines if line.startswith("NSpid:")), 1)
 
 
 def _beginning(root: Path, name: str) -> bytes:
