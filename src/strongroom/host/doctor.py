@@ -44,7 +44,7 @@ _PROMISE: Final = (
 """The ``process`` column of ``spec/threat-model.md``; a test holds the two together."""
 
 _TOOLS: Final = (
-    ("nbdfuse", "attaching by FUSE with --boundary stdio or tcp", "apt install nbdfuse"),
+    ("nbdfuse", "attaching by FUSE with --boundary stdio or tcp", "apt install libnbd-bin"),
     ("wipefs", "seeing what a target holds before formatting it", "apt install util-linux"),
     ("cryptsetup", "opening volumes without Strongroom", "apt install cryptsetup-bin"),
 )

@@ -101,7 +101,7 @@ def _check_names(request: FormatRequest) -> None:
     if request.tee == "gramine" and (request.size_bytes is not None or makes_header):
         raise UsageError(
             "Gramine opens files that are there already, by the names in its manifest",
-            hint="make the file first: truncate --size SIZE FILE",
+            hint="make the file first: `truncate --size SIZE FILE`",
         )
 
 

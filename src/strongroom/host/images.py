@@ -269,7 +269,7 @@ def _deliver(receiver: RecoveryKeyReceiver, key: calls.SealedReply, keyslot: int
     except StrongroomError as err:
         raise type(err)(
             f"keyslot {keyslot} was added, and its recovery key is lost: {err.message}",
-            hint=f"nobody has it: strongroom slot remove --keyslot {keyslot}",
+            hint=f"nobody has it: `strongroom slot remove IMAGE --keyslot {keyslot}`",
         ) from err
 
 

@@ -145,7 +145,7 @@ def read_copy(private_copy: bytes, offset: int, copy: HeaderCopy) -> RawCopy:
     if copy is HeaderCopy.PRIMARY and is_luks1(block):
         raise Luks1Error(
             "this is a LUKS1 volume, which is not supported",
-            hint="cryptsetup convert --type luks2 makes it a LUKS2 volume, after a backup",
+            hint="`cryptsetup convert --type luks2 IMAGE` makes it a LUKS2 volume, after a backup",
         )
     if not block.startswith(copy.magic):
         raise FormatError(f"the {copy.title} header has no LUKS magic")

@@ -225,7 +225,7 @@ def _check_overwritten(private_copy: bytes) -> None:
         if private_copy.startswith(magic, offset):
             raise FormatError(
                 f"the primary header was overwritten by {name}; the secondary header is intact",
-                hint="if the volume is still wanted, cryptsetup repair restores its header",
+                hint="if the volume is still wanted, `cryptsetup repair IMAGE` restores its header",
             )
 
 

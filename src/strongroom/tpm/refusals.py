@@ -42,7 +42,7 @@ _HINTS: Final = {
     0x149: "its attributes do not allow it: `strongroom tpm nv list` shows them",
     0x14A: "write it first, or count it up if it is a counter",
     0x14B: "remove one that nobody needs: `strongroom tpm nv list` shows all",
-    0x14C: "take another, or remove it with `strongroom tpm nv undefine`",
+    0x14C: "take another, or remove it with `strongroom tpm nv undefine INDEX`",
     0x901: _SESSIONS_HINT,
     0x902: "flush what others left with `tpm2_flushcontext -t`, or use the shared "
     "device:/dev/tpmrm0",

@@ -277,7 +277,7 @@ def test_a_write_protected_device_is_opened_for_reading_only(
         ("reseal", device),
     ):
         said = refused(operator, PROTECTED, *command)
-        assert f"hint: take the protection off: blockdev --setrw {device}" in said
+        assert f"hint: take the protection off: `blockdev --setrw {device}`" in said
     with operator.opened(device, "v", "--read-only") as facts:
         assert facts["read_only"]
     operator.run("blockdev", "--setrw", device)

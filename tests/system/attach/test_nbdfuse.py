@@ -292,7 +292,7 @@ def test_missing_parts_have_their_own_errors(
         patch.setenv("PATH", str(tmp_path))
         with pytest.raises(NoFuseError) as caught:
             bench.attach()
-    assert "apt-get install nbdfuse" in caught.value.hint
+    assert "apt-get install libnbd-bin" in caught.value.hint
     assert bench.leftovers() == []
 
 

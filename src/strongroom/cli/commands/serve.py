@@ -72,12 +72,12 @@ def serve_command(session: Session, **options: Unpack[ServeOptions]) -> None:
         first = "--wait-for-key" if options["wait_for_key"] else named.pop(0)
         raise UsageError(
             f"{first} and {named[0]} exclude each other",
-            hint=f"give the file to `strongroom setkey NAME {named[0]} FILE`",
+            hint="give one file to `strongroom setkey NAME --passphrase-file FILE`",
         )
     if options["wait_for_key"] and options["keyslot"] is not None:
         raise UsageError(
             "--wait-for-key and --keyslot exclude each other",
-            hint="give the number to 'strongroom setkey'",
+            hint="give the number to `strongroom setkey NAME --keyslot N`",
         )
     request = OpenRequest(
         image=ImageReference(options["image"], options["header"]),

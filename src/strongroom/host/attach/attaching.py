@@ -203,7 +203,7 @@ def _lack_of(check: Callable[[], None]) -> StrongroomError | None:
     except _MACHINE_LACKS as err:
         return err
     if not loop.CONTROL.exists():
-        return NoLoopError(f"{loop.CONTROL} is missing", hint="load the driver: modprobe loop")
+        return NoLoopError(f"{loop.CONTROL} is missing", hint="load the driver: `modprobe loop`")
     if not os.access(loop.CONTROL, os.R_OK | os.W_OK):
         return NoPermissionError(f"no permission to use {loop.CONTROL}", hint="run as root")
     return None

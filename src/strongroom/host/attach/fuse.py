@@ -58,7 +58,7 @@ def check_fuse() -> None:
         NoPermissionError: The caller may not use it.
     """
     if not FUSE_NODE.exists():
-        raise NoFuseError(f"{FUSE_NODE} is missing", hint="load the driver: modprobe fuse")
+        raise NoFuseError(f"{FUSE_NODE} is missing", hint="load the driver: `modprobe fuse`")
     if not os.access(FUSE_NODE, os.R_OK | os.W_OK):
         raise NoPermissionError(f"no permission to use {FUSE_NODE}", hint="run as root")
 

@@ -127,7 +127,7 @@ def _open_device(path: Path) -> int:
     if not wait_until(path.exists, _NODE_SECONDS):
         raise NoLoopError(
             f"the kernel made {path.name} but {path} is missing",
-            hint=f"make the node: mknod {path} b 7 {path.name.removeprefix('loop')}",
+            hint=f"make the node: `mknod {path} b 7 {path.name.removeprefix('loop')}`",
         )
     try:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -140,5 +140,5 @@ def _refused(err: OSError, path: Path) -> PlatformError:
         return NoPermissionError(f"no permission to use {path}", hint="run as root")
     return NoLoopError(
         f"{path} cannot be used: {err.strerror}",
-        hint="load the driver: modprobe loop",
+        hint="load the driver: `modprobe loop`",
     )

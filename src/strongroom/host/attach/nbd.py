@@ -82,7 +82,7 @@ def check_nbd() -> None:
     if loaded:
         raise NoKernelNbdError(
             f"the kernel has no NBD client (no /dev/nbd0, {loaded})",
-            hint="load the module: modprobe nbd, or choose --attach fuse",
+            hint="load the module: `modprobe nbd`, or choose --attach fuse",
         )
     if os.geteuid() != 0:
         raise NoPermissionError("no permission to use the kernel's NBD client", hint="run as root")

@@ -49,7 +49,7 @@ def check_nbdfuse() -> None:
     """
     check_fuse()
     if shutil.which("nbdfuse") is None:
-        raise NoFuseError("nbdfuse is not installed", hint="install it: apt-get install nbdfuse")
+        raise NoFuseError("nbdfuse is not installed", hint="it is in `apt-get install libnbd-bin`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +195,7 @@ def _wait_ready(process: subprocess.Popen[bytes], ready: int, errors: int) -> No
     if not events:
         raise PlatformError(f"nbdfuse was not ready after {_READY_SECONDS:.0f} seconds: {message}")
     if "fuse:" in message or "fusermount" in message:
-        raise NoFuseError(f"nbdfuse failed: {message}", hint="see strongroom doctor")
+        raise NoFuseError(f"nbdfuse failed: {message}", hint="see `strongroom doctor`")
     raise PlatformError(f"nbdfuse failed: {message}")
 
 

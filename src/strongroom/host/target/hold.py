@@ -24,7 +24,7 @@ from strongroom.host.target.locks import (
     locked_part,
 )
 
-_HINT: Final = "see strongroom list"
+_HINT: Final = "see `strongroom list`"
 
 
 class Hold:
@@ -86,7 +86,7 @@ def ensure_header_may_change(fd: int, path: Path) -> None:
         if part is not None and not part.is_whole:
             raise AlreadyOpenError(
                 f"{path} is open through a device that stands on it",
-                hint="name the device instead; see strongroom list",
+                hint="name the device instead; see `strongroom list`",
             )
         return
     try:

@@ -52,7 +52,7 @@ def open_image(path: Path, *, read_only: bool, hint: str = "") -> int:
         if not read_only and stat.S_ISBLK(os.fstat(fd).st_mode) and _is_write_protected(fd):
             raise NoPermissionError(
                 f"{path} is write-protected",
-                hint=hint or f"take the protection off: blockdev --setrw {path}",
+                hint=hint or f"take the protection off: `blockdev --setrw {path}`",
             )
     except BaseException:
         os.close(fd)

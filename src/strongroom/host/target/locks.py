@@ -66,7 +66,7 @@ class OpenLock:
         except OSError as err:
             if err.errno in {errno.EAGAIN, errno.EACCES}:
                 raise AlreadyOpenError(
-                    f"{path} is open already", hint="see strongroom list"
+                    f"{path} is open already", hint="see `strongroom list`"
                 ) from err
             raise PlatformError(f"{path} cannot be locked: {err.strerror}") from err
 

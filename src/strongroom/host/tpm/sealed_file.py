@@ -47,7 +47,8 @@ def read_sealed(path: Path) -> SealedResult:
         return _decoded(json.loads(content) if len(content) <= _MAX_FILE_BYTES else None)
     except (ValueError, RecursionError) as err:
         raise FormatError(
-            f"{path} holds no sealed data", hint="it is made by `strongroom tpm seal`"
+            f"{path} holds no sealed data",
+            hint="it is made by `strongroom tpm seal --data-file FILE --output FILE`",
         ) from err
 
 

@@ -234,7 +234,7 @@ class Store:
             verb = "change" if forbidden == _OTHER_WRITES else "read or change"
             raise TeeError(
                 f"others may {verb} {path}: its mode is {stat.S_IMODE(status.st_mode):04o}",
-                hint=f"chmod go= {path}, and think of who may have done so",
+                hint=f"`chmod go= {path}`, and think of who may have done so",
             )
 
 
