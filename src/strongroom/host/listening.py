@@ -28,6 +28,10 @@ def listening_at(path: Path) -> Iterator[socket.socket]:
 
 
 def log(text: str) -> None:
-    """Write a line to the volume's log, which is standard error."""
-    sys.stderr.write(f"strongroom host: {text}\n")
-    sys.stderr.flush()
+    """Write a line to the volume's log, which is standard error; failing to is not an error.
+
+    A terminal that is gone must not keep a volume from being closed.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        sys.stderr.write(f"strongroom host: {text}\n")
+        sys.stderr.flush()

@@ -45,6 +45,21 @@ _CLIENT_SECONDS: Final = 30.0
 _TICK_SECONDS: Final = 5.0
 _STOP_FLUSH_SECONDS: Final = 60.0
 """Below the 90 seconds after which systemd kills."""
+_FAULTS: Final = frozenset(
+    {
+        *(signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT),
+        *(signal.SIGTRAP, signal.SIGSYS),
+    }
+)
+_NOT_ENDING: Final = frozenset(
+    {
+        *(signal.SIGKILL, signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU),
+        *(signal.SIGCONT, signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH),
+        *(signal.SIGPIPE, signal.SIGXFSZ),  # Python ignores them: the call fails instead
+    }
+)
+_ENDING_SIGNALS: Final = tuple(sorted(signal.valid_signals() - _FAULTS - _NOT_ENDING))
+"""Every signal of which a process without a handler would end, but for its own faults."""
 
 
 class Service:
@@ -272,12 +287,9 @@ class Service:
 
 @contextlib.contextmanager
 def _signals_as_events() -> Iterator[int]:
-    """Turn SIGTERM, SIGINT and SIGHUP into bytes on a descriptor."""
+    """Turn the signals that ask a process to end into bytes on a descriptor."""
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    previous = {
-        number: signal.signal(number, lambda *_: None)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    }
+    previous = {number: signal.signal(number, lambda *_: None) for number in _ENDING_SIGNALS}
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
         yield reader
