@@ -45,6 +45,7 @@ def render(
     files = disk[1::2]
     values = {
         "python": str(Path(sys.executable).absolute()),
+        "start": str(Path(strongroom.__file__).resolve().parent / "enclave" / "start.py"),
         "libos": libos,
         "disk": ", ".join(f'"{word}"' for word in disk),
         "files": "\n".join(f'  {{ path = "{file}", uri = "file:{file}" }},' for file in files),
@@ -77,10 +78,9 @@ def trusted_paths() -> tuple[Path, ...]:
         Path(strongroom.__file__).resolve().parent,
     }
     single = {Path(sys.executable).absolute(), Path(sys.executable).resolve()}
-    site = Path(sysconfig.get_path("purelib"))
-    single |= {
-        path for path in (site.parents[2] / "pyvenv.cfg", *site.glob("*.pth")) if path.exists()
-    }
+    # By which the interpreter of a virtual environment finds its library.
+    settings = Path(sysconfig.get_path("purelib")).parents[2] / "pyvenv.cfg"
+    single |= {settings} if settings.exists() else set()
     single |= {path.resolve() for path in measured_files().values()} - {Path(__file__).resolve()}
     # The loader asks for a library by its soname, which is a link beside it.
     for library in [path for path in single if _is_library(path)]:

@@ -18,7 +18,7 @@ _NEEDED: Final = ("--boundary", "--tee", "--state")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """See :mod:`strongroom.enclave.__main__`; ``pid_fd`` is where the pid of who stays is told."""
+    """See :mod:`strongroom.enclave.entry`; ``pid_fd`` is where the pid of who stays is told."""
 
     boundary: str
     tee: str

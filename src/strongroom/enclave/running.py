@@ -66,7 +66,12 @@ class FailedStart:
 
 
 def run(
-    options: Options, ends: Ends, disk: Disk | StrongroomError, entered: list[_core.Measure]
+    options: Options,
+    ends: Ends,
+    disk: Disk | StrongroomError,
+    entered: list[_core.Measure],
+    *,
+    all_is_loaded: Callable[[], None],
 ) -> int:
     """Answer ecalls until the host leaves, breaks the rules or asks for the end.
 
@@ -75,12 +80,14 @@ def run(
         ends: Of the stream to the host, open.
         disk: Its descriptors if it opened them by name, or why it could not.
         entered: The namespaces that it is in.
+        all_is_loaded: See :func:`strongroom.enclave.entry.main`.
     """
     # In the process that stays: neither secrets nor who holds a socket should be shared by a fork.
     present = attempt(lambda: _begin(options))
     ecalls, with_tpm = _tpm_part() if options.tpm else (ECALLS, None)
     violated = threading.Event()
     boundary = boundary_over(ends, on_end=lambda: _end_with_host(violated))
+    all_is_loaded()
     measures = [*entered, *_core.confine(), _core.secret_memory()]
     gc.freeze()
     responder = Responder(boundary.stream, registry_of(ecalls))

@@ -14,16 +14,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import strongroom
 from strongroom import _core
 from strongroom.boundary import calls, cbor
 from strongroom.boundary.calls import Call, KdfParameters, Purpose, Sealed, Terms
 from strongroom.boundary.channel import Caller, Received, registry_of
 from strongroom.boundary.stream import UnixStream, receive_frame, send_frame
+from strongroom.host.starting.process import interpreting
 from strongroom.host.state import state_directory
 from tests.honest import HonestClient, known_secret
 
 ResultT = TypeVar("ResultT")
 
+PACKAGE: Final = Path(strongroom.__file__).parent
 PASSPHRASE: Final = b"correct horse battery staple"
 CHEAP: Final = KdfParameters("pbkdf2", "sha256", None, 1000, None)
 DATA_OFFSET_BYTES: Final = 16 << 20
@@ -40,7 +43,7 @@ def secret(data: bytes = PASSPHRASE) -> _core.Secret:
 def enclave_command(boundary: str, state: Path | None = None) -> list[str]:
     """Return the command that starts an enclave."""
     return [
-        *(sys.executable, "-I", "-m", "strongroom.enclave", "--boundary", boundary),
+        *(*interpreting(sys.executable, PACKAGE), "--boundary", boundary),
         *("--tee", "process", "--state", str(state or state_directory())),
     ]
 

@@ -18,7 +18,8 @@ from strongroom.boundary.mux.frames import PREFACE, Header, Kind
 from strongroom.boundary.stream import ByteStream, receive_frame, send_frame
 from strongroom.boundary.token import TOKEN_BYTES
 from strongroom.errors import BoundaryError
-from tests.hostile.boundary.evil import VIOLATED, Enclave, enclave_command, opened
+from strongroom.host.starting.process import interpreting
+from tests.hostile.boundary.evil import PACKAGE, VIOLATED, Enclave, enclave_command, opened
 
 pytestmark = pytest.mark.hostile
 
@@ -158,7 +159,7 @@ def test_a_host_that_leaves_ends_the_enclave(transport: object) -> None:
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     done = subprocess.run(
         [
-            *(sys.executable, "-I", "-m", "strongroom.enclave", "--boundary", address),
+            *(*interpreting(sys.executable, PACKAGE), "--boundary", address),
             *("--tee", "process", "--state", "/nowhere"),
         ],
         check=False,

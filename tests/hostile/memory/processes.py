@@ -16,7 +16,7 @@ from tests.hostile.memory.search import Dump, Hit, Search, core_of, memory_of, s
 IO_PATTERN: Final = b"plaintext of the memory test 07!"
 CONNECTIONS: Final = 4
 _ROLES: Final = {
-    "strongroom.enclave": "enclave",
+    "start.py": "enclave",
     "strongroom.host.daemon": "host",
     "strongroom": "cli",
 }

@@ -76,7 +76,7 @@ def finish(command: subprocess.Popen[bytes]) -> None:
 def check_witness(witness: Witness, cores: dict[str, int]) -> None:
     """Check that the dumps are of the right processes and hold their memory and registers."""
     marks = {
-        "enclave": b"strongroom.enclave",
+        "enclave": b"strongroom/enclave/start.py",
         "host": b"strongroom.host.daemon",
         "cli": str(STRONGROOM).encode(),
     }

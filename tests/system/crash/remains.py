@@ -28,7 +28,7 @@ class Process:
 
     @property
     def is_enclave(self) -> bool:
-        return "strongroom.enclave" in self.command
+        return "strongroom/enclave/start.py" in self.command
 
     @property
     def is_host(self) -> bool:

@@ -12,13 +12,14 @@ from typing import Any, Final
 
 import pytest
 
+import strongroom
 from strongroom.tee.process.signature import PRODUCT_ID, SECURITY_VERSION
 
 pytestmark = pytest.mark.unit
 
 SCRIPT: Final = Path(__file__).parents[3] / "scripts/gramine_manifest.py"
 RUNNING: Final = """
-import json, strongroom.enclave.__main__, strongroom.enclave.running
+import json, strongroom.enclave.start, strongroom.enclave.entry, strongroom.enclave.running
 from strongroom import tee
 import strongroom.tee.gramine
 from strongroom.tee.process.measure import measured_files
@@ -88,7 +89,8 @@ def test_the_host_chooses_neither_arguments_nor_environment(manifest: dict[str, 
     loader = manifest["loader"]
     assert not [key for key in loader if key.startswith("insecure")]
     assert all(isinstance(value, str) for value in loader["env"].values())
-    assert loader["argv"][1:4] == ["-I", "-m", "strongroom.enclave"]
+    assert loader["argv"][1:3] == ["-I", "-S"]
+    assert loader["argv"][3] == str(Path(strongroom.__file__).resolve().parent / "enclave/start.py")
     assert loader["argv"][4:6] == ["--tee", "gramine"]
     assert loader["argv"][-2:] == ["--image", str(IMAGE)]
 

@@ -51,6 +51,7 @@ def start(link: Link, log: IO[bytes] | int, *, disk: StartDisk | None) -> subpro
             stderr=log,
             env=ENVIRONMENT,
             cwd=folder,
+            start_new_session=True,
         )
 
 

@@ -13,9 +13,11 @@ interpreter, the C library, extension modules, what ``LD_PRELOAD`` brought. File
 named relative to it, as in ``strongroom/errors.py``; all others by their path, which is so a part
 of the measurement.
 
-Not measured: the byte-code caches beside the sources, from which Python may take what it executes;
-the kernel; what is loaded later. Files are read by their path after they were loaded, so a change
-in between goes unnoticed, except that a mapped file was removed or replaced.
+Not measured: byte code, as an enclave runs none but its own, which it has made of these sources
+(start.py of the enclave, decision 031); the kernel; what is loaded later. The process measures
+itself: a source that was written to deceive can report what it likes. Files are read by their path
+after they were loaded, so a change in between goes unnoticed, except that a mapped file was removed
+or replaced.
 """
 
 import hashlib

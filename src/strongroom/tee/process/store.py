@@ -8,6 +8,7 @@
         signer                           0600  32 bytes, an Ed25519 seed
         started                          0600  empty: the machine's first start is past
         .starting                        0600  the same file, while it is under way
+        code.*                           0600  byte code (strongroom.enclave.start)
         signatures/MEASUREMENT.json            signed identities, public
 """
 

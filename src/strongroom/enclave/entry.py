@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The enclave's entry: ``python -I -m strongroom.enclave --boundary fd:N --tee NAME --state DIR``.
+"""The enclave's entry: ``python -I -S .../start.py --boundary fd:N --tee NAME --state DIR``.
 
+:mod:`strongroom.enclave.start` comes here once it has settled where code comes from.
 Where no descriptor can be passed, ``--image PATH`` and ``--header PATH`` name its disk. ``--quiet``
 is for a TEE whose standard error is the host's standard output, which is the boundary there.
 ``--tpm`` says that the host carries commands to a TPM. ``--look-only`` is for commands that show
@@ -14,6 +15,7 @@ only then the first ecall.
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,8 +28,14 @@ from strongroom.enclave.transport import open_ends
 from strongroom.errors import DiskError, StrongroomError
 
 
-def main() -> int:
-    """Run the enclave until the host leaves, breaks the rules or asks for the end."""
+def main(all_is_loaded: Callable[[], None]) -> int:
+    """Run the enclave until the host leaves, breaks the rules or asks for the end.
+
+    Args:
+        all_is_loaded: Called when nothing is imported any more, and files can still be written.
+    """
+    # A terminal signals all that it has started: the host decides when the enclave ends.
+    _core.ignore_signals()
     options = parse_options(sys.argv[1:])
     # Before the namespaces: the enclave's own network and root have no host and no image.
     ends = open_ends(options.boundary)
@@ -37,7 +45,7 @@ def main() -> int:
     entered = _core.enter_namespaces()
     if options.pid_fd is not None or _has_pid_namespace(entered):
         _become_first_process(options.pid_fd)
-    return run(options, ends, disk, entered)
+    return run(options, ends, disk, entered, all_is_loaded=all_is_loaded)
 
 
 def _open_disk(options: Options) -> tuple[int, int | None] | None:
@@ -81,9 +89,10 @@ def _silence_standard_error() -> None:
     os.close(null)
 
 
-if __name__ == "__main__":
+def end_with(all_is_loaded: Callable[[], None]) -> NoReturn:
+    """Run the enclave, and end the process with its exit code."""
     try:
-        sys.exit(main())
+        sys.exit(main(all_is_loaded))
     except StrongroomError as err:
         log(err.message)
         sys.exit(err.exit_code)
