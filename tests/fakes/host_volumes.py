@@ -121,7 +121,7 @@ class FakeVolumes:
             uuid=UUID,
             cipher="aes-xts-plain64",
             key_bits=request.key_bits,
-            sector_size_bytes=request.sector_size_bytes,
+            sector_size_bytes=request.sector_size_bytes or 4096,
             data_offset_bytes=16 << 20,
             data_size_bytes=(request.size_bytes or 1 << 30) - (16 << 20),
             keyslots=(0,) if request.recovery_fd is None else (0, 1),

@@ -518,12 +518,15 @@ class DumpHeader(Call[HeaderDump]):
 
 @dataclass(frozen=True, slots=True)
 class CreateVolume(Call[Created]):
-    """Write a new header to a target that the host has found fit to be overwritten."""
+    """Write a new header to a target that the host has found fit to be overwritten.
+
+    Without ``sector_size_bytes`` it is the largest that divides the data area.
+    """
 
     image: File | None
     header: File | None
     label: Annotated[str, Size(0, 47)]
-    sector_size_bytes: SectorBytes
+    sector_size_bytes: SectorBytes | None
     key_bits: KeyBits
     factors: Factors
     seal_policy: SealPolicy

@@ -39,9 +39,15 @@ def recovery_destination(file: Path | None, pause: Callable[[], None]) -> Iterat
         pause: Takes progress bars off the terminal.
 
     Raises:
-        UsageError: The file exists, or there is neither file nor terminal. Nothing was changed.
+        UsageError: The file exists or is ``-``, or there is neither file nor terminal. Nothing was
+            changed.
         PlatformError: The file cannot be made, or the terminal does not take the key.
     """
+    if file == Path("-"):
+        raise UsageError(
+            "the recovery key does not go to standard output",
+            hint="leave out --recovery-key-file to see it on the terminal, or name a file: ./-",
+        )
     there = None if file is None else new_file(file, called="recovery key file")
     with there or _terminal_pipe(pause) as descriptor:
         yield descriptor

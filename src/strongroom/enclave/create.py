@@ -31,7 +31,7 @@ from strongroom.enclave.keyslots import (
 from strongroom.enclave.opening import Progress
 from strongroom.enclave.recipients import seal_recovery_key
 from strongroom.enclave.sealed_slots import SlotSealer, seal_key_for, sealing_of
-from strongroom.errors import NoSpaceError
+from strongroom.errors import NoSpaceError, UsageError
 from strongroom.luks2 import (
     Digest,
     Header,
@@ -43,15 +43,17 @@ from strongroom.luks2 import (
     commit_steps,
     copy_salt,
     free_token,
+    largest_sector_size,
     new_header,
 )
 from strongroom.luks2.limits import (
     BINARY_HEADER_BYTES,
     DEFAULT_DATA_OFFSET_BYTES,
     HEADER_SIZES,
+    SECTOR_BYTES,
 )
 from strongroom.tee.provider import Tee
-from strongroom.units import MIB, ByteOffset
+from strongroom.units import MIB, ByteCount, ByteOffset
 from strongroom.uuids import new_uuid
 from strongroom.values import dataclass
 
@@ -86,16 +88,19 @@ def create(
 
     Raises:
         NoSpaceError: The target is too small for a header and one sector, or the disk is full.
+        UsageError: The data area is no multiple of the sector size that was asked for.
         DiskError: Writing failed. The target is then not a LUKS volume.
         FormatError: The recovery key cannot be sealed to the client's key. Nothing was written.
     """
     with_passphrase(request.factors)
-    _check_room(request, disk)
+    sector_size = _sector_size(request, disk)
     volume_key = Secret.random(request.key_bits // 8)
     volume_uuid = new_uuid()
     header_key = volume_header_key(volume_key, volume_uuid)
     try:
-        blank = _blank_header(request, disk, volume_uuid, volume_key)
+        blank = _blank_header(
+            request, disk, uuid=volume_uuid, volume_key=volume_key, sector_size=sector_size
+        )
         progress("deriving the passphrase's key", 0, 0)
         sealed = None
         with _sealer(request, volume_uuid, tee) as sealer:
@@ -115,14 +120,28 @@ def create(
     return NewVolume(inspect(written, edit.material, tee), sealed)
 
 
-def _check_room(request: CreateVolume, disk: Disk) -> None:
+def _sector_size(request: CreateVolume, disk: Disk) -> int:
+    """Return the sector size: what was asked for, or the largest that fits."""
     offset = 0 if disk.detached else DEFAULT_DATA_OFFSET_BYTES
-    if disk.image_size_bytes() < offset + request.sector_size_bytes:
-        raise NoSpaceError(
-            f"the target has {disk.image_size_bytes()} bytes, and a volume needs at least "
-            f"{offset + request.sector_size_bytes}",
-            hint="give it a larger --size",
+    asked = request.sector_size_bytes
+    needed = offset + (asked or SECTOR_BYTES)
+    size = disk.image_size_bytes()
+    if size < needed:
+        # Only the host knows what the target is, and how it gets larger.
+        raise NoSpaceError(f"the target has {size} bytes, and a volume needs at least {needed}")
+    _check_header_room(disk)
+    data = ByteCount(size - offset)
+    fitting = largest_sector_size(data)
+    if asked is not None and asked > fitting:
+        raise UsageError(
+            f"the data area of {data} bytes is no multiple of sectors of {asked} bytes, "
+            "which stock tools refuse to open",
+            hint=f"leave out --sector-size, which gives {fitting}, or change the target's size",
         )
+    return asked or fitting
+
+
+def _check_header_room(disk: Disk) -> None:
     if disk.detached and disk.header_size_bytes() < DEFAULT_DATA_OFFSET_BYTES:
         raise NoSpaceError(
             f"the header file has {disk.header_size_bytes()} bytes, "
@@ -131,7 +150,7 @@ def _check_room(request: CreateVolume, disk: Disk) -> None:
 
 
 def _blank_header(
-    request: CreateVolume, disk: Disk, volume_uuid: str, volume_key: Secret
+    request: CreateVolume, disk: Disk, *, uuid: str, volume_key: Secret, sector_size: int
 ) -> Header:
     is_authenticated = "enclave" in request.factors
     salt = authentication_mark(volume_key) if is_authenticated else os.urandom(_SALT_BYTES)
@@ -144,9 +163,9 @@ def _blank_header(
     )
     salts = [os.urandom(_BINARY_SALT_BYTES) for _ in HeaderCopy]
     if is_authenticated:
-        salts = [copy_salt(volume_uuid, copy) for copy in HeaderCopy]
+        salts = [copy_salt(uuid, copy) for copy in HeaderCopy]
     return new_header(
-        uuid=volume_uuid,
+        uuid=uuid,
         salt=salts[0],
         secondary_salt=salts[1],
         digest=Digest(
@@ -155,7 +174,7 @@ def _blank_header(
             salt=salt,
             digest=value,
         ),
-        sector_size_bytes=request.sector_size_bytes,
+        sector_size_bytes=sector_size,
         volume_key_bytes=volume_key.length_bytes,
         label=request.label,
         cipher=SEGMENT_CIPHER,

@@ -32,7 +32,7 @@ def disk_facts(inspected: Inspected, disk: Disk, notices: tuple[str, ...]) -> ca
         sequence_number=header.binary.seqid,
         discard_allowed="allow-discards" in header.flags,
         keyslots=tuple(keyslot(inspected, number) for number in _numbers(header)),
-        notices=clipped_all(notices),
+        notices=clipped_all((*notices, *_size_notices(header, disk))),
         authentication=inspected.state,
         enrolment=None if token is None else enrolment(token.sealing),
         epoch=0 if token is None else token.epoch,
@@ -60,6 +60,19 @@ def oddities(inspected: Inspected) -> tuple[str, ...]:
     foreign = inspected.header.foreign_keyslots.items()
     skipped = tuple(f"keyslot {number} is not used: {it.refusal.message}" for number, it in foreign)
     return (*inspected.damaged.values(), *skipped)
+
+
+def _size_notices(header: Header, disk: Disk) -> tuple[str, ...]:
+    """Say so if stock tools refuse the volume for its size, which they do not round down."""
+    left_over = header.segment.left_over_bytes(disk.image_size_bytes())
+    if not left_over:
+        return ()
+    sector = header.segment.sector_size_bytes
+    text = (
+        f"the image ends {left_over} bytes after its last whole sector of {sector} bytes: stock "
+        f"cryptsetup refuses it until it is {left_over} shorter or {sector - left_over} longer"
+    )
+    return (text,)
 
 
 def created(made: NewVolume, disk: Disk) -> calls.Created:

@@ -3,10 +3,11 @@
 
 import contextlib
 import os
+import shlex
 from pathlib import Path
 
 from strongroom.boundary import calls
-from strongroom.errors import UsageError
+from strongroom.errors import NotFoundError, UsageError
 from strongroom.host import known_enclaves, runtime, target
 from strongroom.host.contracts import ImageReference, Reporter, TeeName
 from strongroom.host.files import opened_files
@@ -63,10 +64,11 @@ def restore_header(
     _check_tee(tee)
     runtime.sweep()
     with contextlib.ExitStack() as stack:
-        files = stack.enter_context(opened_files(image, read_only=False))
-        image_fd, header_fd = files.descriptors
         backup_fd = target.open_image(file, read_only=True)
         stack.callback(os.close, backup_fd)
+        _ensure_place(image.header, backup_fd)
+        files = stack.enter_context(opened_files(image, read_only=False))
+        image_fd, header_fd = files.descriptors
         stack.enter_context(files.held(header_shared=False))
         stack.enter_context(files.header_lock())
         enclave = stack.enter_context(launch(report, tee=tee, look_only=True))
@@ -94,6 +96,16 @@ def _check_tee(tee: TeeName) -> None:
         raise UsageError(
             "Gramine opens no file but the image that its manifest names",
             hint="use --tee process: it copies the header, which it only cannot authenticate",
+        )
+
+
+def _ensure_place(header: Path | None, backup_fd: int) -> None:
+    """Refuse a detached header that is lost, and say how to make a place for it."""
+    if header is not None and not header.exists():
+        size = os.lseek(backup_fd, 0, os.SEEK_END)
+        raise NotFoundError(
+            f"{header} does not exist",
+            hint=f"make a place for the header: truncate --size {size} {shlex.quote(str(header))}",
         )
 
 

@@ -109,7 +109,8 @@ class FormatRequest:
     image: ImageReference
     kdf: KdfChoice
     size_bytes: int | None = None
-    sector_size_bytes: int = 4096
+    sector_size_bytes: int | None = None
+    """``None`` is the largest of which the data area is a multiple."""
     key_bits: Literal[256, 512] = 512
     factors: tuple[str, ...] = ("enclave", "passphrase")
     seal_policy: SealPolicy = "signer"

@@ -91,7 +91,8 @@ def _start(
         with files.header_lock():
             given = enclave.files(*files.descriptors)
             order = calls.LoadDisk(*given, read_only=request.read_only, direct=direct_fd)
-            facts = enclave.call(order)
+            with files.named():
+                facts = enclave.call(order)
         service = relay.service = Service(
             request, owned, enclave, facts, header_lock=files.header_lock
         )

@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+from strongroom.errors import FormatError
 from strongroom.host import target
 from strongroom.host.contracts import ImageReference
 from strongroom.host.starting import StartDisk
@@ -56,6 +57,15 @@ class VolumeFiles:
                 shared = header_shared or self.read_only
                 stack.enter_context(target.Hold(self.header_fd, path=header, shared=shared))
             yield
+
+    @contextlib.contextmanager
+    def named(self) -> Iterator[None]:
+        """Name the file in errors about its bytes, which come from an enclave that has no names."""
+        try:
+            yield
+        except FormatError as err:
+            name = self.image.header or self.image.path
+            raise type(err)(f"{name}: {err.message}", hint=err.hint) from err
 
     def ensure_header_may_change(self) -> None:
         """Refuse to change the header by another way than that by which the volume is open.

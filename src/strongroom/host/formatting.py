@@ -9,7 +9,7 @@ from typing import Final
 
 from strongroom.boundary import calls
 from strongroom.boundary.sealed import BLANK
-from strongroom.errors import UsageError
+from strongroom.errors import NoSpaceError, NotFoundError, TargetInUseError, UsageError
 from strongroom.host import known_enclaves, runtime, target
 from strongroom.host.contracts import (
     FormatRequest,
@@ -29,6 +29,7 @@ from strongroom.host.trust import VolumeTrust
 from strongroom.units import MIB, ByteCount
 from strongroom.values import replace
 
+LARGEST_SECTOR_BYTES: Final = 4096
 DETACHED_HEADER_BYTES: Final = ByteCount(16 * MIB)
 
 
@@ -49,6 +50,7 @@ def format_volume(
     """
     runtime.sweep()
     _check_names(request)
+    _warn_of_upgrades(request, report)
     how = Unlocking(request.tee)
     with (
         _format_target(request) as files,
@@ -74,7 +76,9 @@ def format_volume(
             recovery_key_to=None if recovery is None else recovery.public_key,
         )
         sealed = trust.sealed(recipient, "format", passphrase, "New passphrase: ", request=order)
-        created = enclave.call(replace(order, passphrase=sealed))
+        with _saying_what_is_too_small(request):
+            created = enclave.call(replace(order, passphrase=sealed))
+        _say_sector_size(request, created, report)
         # A volume whose recovery key was lost on the way must not appear.
         if recovery is not None and created.recovery_key is not None:
             recovery.deliver(created.recovery_key)
@@ -105,6 +109,43 @@ def _check_names(request: FormatRequest) -> None:
         )
 
 
+def _warn_of_upgrades(request: FormatRequest, report: Reporter) -> None:
+    sealed = request.seal_policy == "measurement" and "enclave" in request.factors
+    if sealed and request.recovery_fd is None:
+        report.notice(
+            "without a recovery key: an upgrade of Strongroom locks this volume for good, unless "
+            "strongroom reseal is run before it"
+        )
+
+
+@contextlib.contextmanager
+def _saying_what_is_too_small(request: FormatRequest) -> Iterator[None]:
+    """Add how the target gets larger, which the enclave does not know, to its error."""
+    try:
+        yield
+    except NoSpaceError as err:
+        if err.hint:
+            raise
+        raise NoSpaceError(err.message, hint=_larger(request)) from err
+
+
+def _larger(request: FormatRequest) -> str:
+    path = request.image.path
+    if request.size_bytes is not None:
+        return "give it a larger --size"
+    if path.is_block_device():
+        return "use a larger device, or put the header elsewhere with --header FILE"
+    return f"make it larger first: truncate --size 32M {path}"
+
+
+def _say_sector_size(request: FormatRequest, created: calls.Created, report: Reporter) -> None:
+    if request.sector_size_bytes is None and created.sector_size_bytes < LARGEST_SECTOR_BYTES:
+        report.notice(
+            f"sectors of {created.sector_size_bytes} bytes, which are slower than larger ones: the "
+            f"data area of {created.data_size_bytes} bytes is no multiple of {LARGEST_SECTOR_BYTES}"
+        )
+
+
 @contextlib.contextmanager
 def _format_target(request: FormatRequest) -> Iterator[VolumeFiles]:
     """Lend the files of the new volume: made, or held and looked at through the same descriptor."""
@@ -112,15 +153,24 @@ def _format_target(request: FormatRequest) -> Iterator[VolumeFiles]:
         image = request.image
         header_fd = None
         if request.size_bytes is not None:
-            image_fd = stack.enter_context(
-                target.create_image(image.path, request.size_bytes, sparse=request.sparse)
-            )
+            making = target.create_image(image.path, request.size_bytes, sparse=request.sparse)
+            with _saying_what_to_leave_out():
+                image_fd = stack.enter_context(making)
         else:
             image_fd = _formattable(image.path, stack, force=request.force)
             stack.enter_context(target.HeaderLock(image_fd, path=image.path))
         if image.header is not None:
             header_fd = _format_header(image.header, stack, force=request.force)
         yield VolumeFiles(image, image_fd, header_fd, read_only=False)
+
+
+@contextlib.contextmanager
+def _saying_what_to_leave_out() -> Iterator[None]:
+    try:
+        yield
+    except TargetInUseError as err:
+        hint = "choose another name, or leave out --size to use what is there"
+        raise TargetInUseError(err.message, hint=hint) from err
 
 
 def _format_header(path: Path, stack: contextlib.ExitStack, *, force: bool) -> int:
@@ -131,7 +181,10 @@ def _format_header(path: Path, stack: contextlib.ExitStack, *, force: bool) -> i
 
 def _formattable(path: Path, stack: contextlib.ExitStack, *, force: bool) -> int:
     """Open, hold and look at what is there; ``path`` is not used again."""
-    fd = target.open_image(path, read_only=False)
+    try:
+        fd = target.open_image(path, read_only=False)
+    except NotFoundError as err:
+        raise NotFoundError(err.message, hint="to make it, say how large: --size SIZE") from err
     stack.callback(os.close, fd)
     stack.enter_context(target.Hold(fd, path=path, shared=False))
     target.ensure_formattable(fd, path, force=force)

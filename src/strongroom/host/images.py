@@ -251,7 +251,8 @@ def loaded_files(files: VolumeFiles, how: Unlocking, report: Reporter) -> Iterat
         files.header_lock(),
     ):
         given = enclave.files(*files.descriptors)
-        facts = enclave.call(calls.LoadDisk(*given, read_only=files.read_only))
+        with files.named():
+            facts = enclave.call(calls.LoadDisk(*given, read_only=files.read_only))
         for notice in facts.notices:
             report.notice(notice)
         if not files.read_only:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from strongroom.directories import make_durably
 from strongroom.errors import NoPermissionError, NoSpaceError, PlatformError, TeeError
 from strongroom.host.state import state_directory
 
@@ -169,7 +170,7 @@ def _unreadable(what: Path, err: OSError) -> TeeError:
 @contextlib.contextmanager
 def _locked_directory() -> Iterator[int]:
     """Make the state directory if need be; hold it open, and its lock."""
-    state_directory().mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_durably(state_directory())
     with contextlib.ExitStack() as stack:
         directory = os.open(state_directory(), _DIRECTORY)
         stack.callback(os.close, directory)

@@ -86,7 +86,8 @@ def looked_at(image: ImageReference, report: Reporter, *, tee: TeeName) -> Itera
         launch(report, tee=tee, disk=files.start_disk(), look_only=True) as enclave,
         files.header_lock(),
     ):
-        facts = enclave.call(calls.LookAtDisk(*enclave.files(*files.descriptors)))
+        with files.named():
+            facts = enclave.call(calls.LookAtDisk(*enclave.files(*files.descriptors)))
         for notice in facts.notices:
             report.notice(notice)
         yield LookedAt(enclave, facts, report)

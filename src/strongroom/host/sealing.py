@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Passphrases on their way to the enclave: sealed before any host process carries them."""
 
+import errno
+import os
+
 from strongroom._core import HpkeReceiver, Secret
 from strongroom.boundary.calls import Purpose, Sealed, SealedReply, Terms
 from strongroom.boundary.sealed import RECOVERY_INFO, sealed_aad, sealed_info
+from strongroom.errors import PlatformError
 
 
 def seal(passphrase: Secret, public_key: bytes, purpose: Purpose, terms: Terms) -> Sealed:
@@ -30,7 +34,7 @@ class RecoveryKeyReceiver:
         self.public_key: bytes = self._receiver.public_key
 
     def deliver(self, reply: SealedReply) -> None:
-        """Decrypt the key straight into the output descriptor.
+        """Decrypt the key straight into the output descriptor; in a file it is durable then.
 
         Raises:
             FormatError: The reply was changed on its way.
@@ -44,3 +48,10 @@ class RecoveryKeyReceiver:
             fd=self._output_fd,
             ending=b"\n",
         )
+        try:
+            os.fsync(self._output_fd)
+        except OSError as err:
+            # A pipe, to a terminal, cannot be synced and need not be.
+            if err.errno not in {errno.EINVAL, errno.ENOTSUP}:
+                reason = (err.strerror or "unknown reason").lower()
+                raise PlatformError(f"the recovery key cannot be stored: {reason}") from err

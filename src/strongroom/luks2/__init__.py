@@ -35,7 +35,7 @@ from strongroom.luks2.edit import (
     without_token,
 )
 from strongroom.luks2.keyslots import kdf_json, parse_kdf_text
-from strongroom.luks2.layout import allocate_area, unreferenced_areas
+from strongroom.luks2.layout import allocate_area, largest_sector_size, unreferenced_areas
 from strongroom.luks2.limits import HEADER_COPY_BYTES
 from strongroom.luks2.load import LoadedHeader, load_header, look_at_header
 from strongroom.luks2.model import (
@@ -104,6 +104,7 @@ __all__ = [
     "free_token",
     "header_digests",
     "kdf_json",
+    "largest_sector_size",
     "load_header",
     "look_at_header",
     "new_header",

@@ -12,6 +12,7 @@ from strongroom.luks2.limits import (
     AREA_GRID_BYTES,
     MAX_KEYSLOTS_BYTES,
     SECTOR_BYTES,
+    SECTOR_SIZES,
     UINT64_MAX,
 )
 from strongroom.luks2.model import CryptSegment, Header
@@ -74,6 +75,15 @@ def check_segment(header: Header, *, detached: bool) -> None:
             f"which ends at {end}",
             hint="if this is a detached header, name the image and the header separately",
         )
+
+
+def largest_sector_size(data_size_bytes: ByteCount) -> int:
+    """Return the largest sector size of which a data area is a multiple, as dm-crypt demands.
+
+    What is less than 512 bytes at its end is not counted: no block device has it.
+    """
+    whole = data_size_bytes - data_size_bytes % SECTOR_BYTES
+    return max(size for size in SECTOR_SIZES if whole % size == 0)
 
 
 def allocate_area(header: Header, size_bytes: int) -> ByteOffset:

@@ -183,6 +183,17 @@ class CryptSegment:
     iv_tweak: int
     flags: tuple[str, ...] = ()
 
+    def left_over_bytes(self, image_size_bytes: ByteCount) -> ByteCount:
+        """Return how many bytes at the end of a device of this size are no whole sector.
+
+        Not what is less than 512 bytes, which no block device has. With any left over, dm-crypt
+        refuses the segment.
+        """
+        if self.size_bytes is not None:
+            return ByteCount(0)
+        available = image_size_bytes - self.offset_bytes
+        return ByteCount((available - available % SECTOR_BYTES) % self.sector_size_bytes)
+
     def data_size_bytes(self, image_size_bytes: ByteCount) -> ByteCount:
         """Return how many bytes of data a device of this size holds, in whole sectors.
 

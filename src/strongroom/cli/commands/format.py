@@ -2,6 +2,7 @@
 """``strongroom format``: make a volume."""
 
 import contextlib
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Unpack
@@ -59,7 +60,7 @@ class FormatOptions(ImageOptions, KdfOptions, PassphraseOptions):
     """What the command line gives to ``format``."""
 
     size: ByteCount | None
-    sector_size: str
+    sector_size: str | None
     key_bits: str
     factors: str
     seal_policy: SealPolicy
@@ -99,9 +100,7 @@ class FormatOptions(ImageOptions, KdfOptions, PassphraseOptions):
 @click.option(
     "--sector-size",
     type=click.Choice(("512", "1024", "2048", "4096")),
-    default="4096",
-    show_default=True,
-    help="Unit of encryption in bytes.",
+    help="Unit of encryption in bytes. Default: the largest of which the data area is a multiple.",
 )
 @click.option(
     "--key-bits",
@@ -154,7 +153,7 @@ def format_command(session: Session, **options: Unpack[FormatOptions]) -> None:
                 image=ImageReference(options["image"], options["header"]),
                 kdf=kdf,
                 size_bytes=options["size"],
-                sector_size_bytes=int(options["sector_size"]),
+                sector_size_bytes=_number(options["sector_size"]),
                 key_bits=256 if options["key_bits"] == "256" else 512,
                 factors=factors,
                 seal_policy=options["seal_policy"],
@@ -166,7 +165,7 @@ def format_command(session: Session, **options: Unpack[FormatOptions]) -> None:
             )
             result = session.volumes.format_volume(request, source, report)
         note_dropped_newline(source, result.factors, report)
-    session.show(result, _words(result), done="the volume is made")
+    session.show(result, _words(result, request.image), done="the volume is made")
 
 
 def check_label(label: str) -> None:
@@ -179,6 +178,10 @@ def check_label(label: str) -> None:
         raise UsageError("the label has characters that cannot be printed")
     if len(label.encode()) > MAX_LABEL_BYTES:
         raise UsageError("the label is too long", hint=f"{MAX_LABEL_BYTES} bytes at most")
+
+
+def _number(text: str | None) -> int | None:
+    return None if text is None else int(text)
 
 
 def _check_combinations(options: FormatOptions) -> None:
@@ -197,7 +200,14 @@ def _recovery(options: FormatOptions, report: CommandReporter) -> Iterator[int |
         yield descriptor
 
 
-def _words(result: FormatResult) -> str:
+def _backup_command(image: ImageReference) -> str:
+    """Return a command that can be typed as it is."""
+    words = ["strongroom", "header", "backup", str(image.path), f"{image.path.name}.header"]
+    words += [] if image.header is None else ["--header", str(image.header)]
+    return shlex.join(words)
+
+
+def _words(result: FormatResult, image: ImageReference) -> str:
     facts = [
         ("volume", result.image),
         ("uuid", result.uuid),
@@ -209,5 +219,6 @@ def _words(result: FormatResult) -> str:
         ("sealed to", enrolment_words(result.enrolment) if result.enrolment else "no enclave"),
         ("kdf", kdf_words(result.kdf)),
         ("recovery", slot_words(result.recovery_keyslot)),
+        ("next", f"keep a header backup: {_backup_command(image)}"),
     ]
     return pairs(facts)

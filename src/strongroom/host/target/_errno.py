@@ -29,6 +29,8 @@ def translated(err: OSError, path: Path, *, read_only_hint: str = "") -> Strongr
     """Return the error of ours that says the same; the hint is for what may not be written."""
     match err.errno:
         case errno.ENOENT | errno.ENOTDIR:
+            if not path.parent.is_dir():
+                return NotFoundError(f"the directory {path.parent} does not exist")
             return NotFoundError(f"{path} does not exist")
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return NoPermissionError(
@@ -39,7 +41,7 @@ def translated(err: OSError, path: Path, *, read_only_hint: str = "") -> Strongr
             return NoSpaceError(f"no room for {path}: {err.strerror}")
         case errno.EEXIST:
             return TargetInUseError(
-                f"{path} exists already", hint="choose another name, or leave out --size"
+                f"{path} exists already", hint="choose another name; nothing is overwritten"
             )
         case _:
             return DiskError(f"{path} cannot be used: {err.strerror}")

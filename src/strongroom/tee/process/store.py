@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from strongroom._core import Secret, read_secret_exactly, write_random_secret
+from strongroom.directories import make_durably
 from strongroom.errors import TeeError
 
 SECRET_BYTES: Final = 32
@@ -55,9 +56,9 @@ class Store:
         self.path = state / "process"
         try:
             if create:
-                state.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self.path.mkdir(mode=0o700, exist_ok=True)
-                _sync_directory(state)
+                # A volume must not be sealed to a secret that a power cut takes away again.
+                make_durably(state)
+                make_durably(self.path)
             self._check_state(state)
             self._fd = os.open(self.path, _DIRECTORY)
         except OSError as err:
@@ -237,12 +238,3 @@ class Store:
                 f"others may {verb} {path}: its mode is {stat.S_IMODE(status.st_mode):04o}",
                 hint=f"`chmod go= {path}`, and think of who may have done so",
             )
-
-
-def _sync_directory(path: Path) -> None:
-    # A volume must not be sealed to a root secret that a power cut takes away again.
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
