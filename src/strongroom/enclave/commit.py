@@ -4,7 +4,7 @@
 Key material first, then the header, and only then is wiped what the header no longer refers to.
 """
 
-from typing import Final
+from typing import Final, Literal
 
 from strongroom._core import Secret
 from strongroom.enclave.authentication import authenticated
@@ -142,8 +142,9 @@ def write_copies(
 ) -> tuple[tuple[HeaderCopy, ...], tuple[str, ...]]:
     """Write both copies of a header, and find out what holds where the disk refuses.
 
-    The header is in force once its secondary copy is durable. What fails after that is told and is
-    no error: a command that fails is taken for one that changed nothing.
+    A header that is newer than the old one is in force once its secondary copy is durable. What
+    fails after that is told and is no error: a command that fails is taken for one that changed
+    nothing.
 
     Args:
         header: The header to write.
@@ -161,11 +162,17 @@ def write_copies(
     try:
         _insist((secondary, first_sync), disk)
     except PlatformError as err:
-        raise _undecided(header, disk, otherwise, err) from err
+        shown = _shown(header, disk)
+        if shown == "this":
+            raise type(err)(f"{_UNSURE}: {err.message}", hint=_UNKNOWN_HINT) from err
+        raise _refusal(err, shown, otherwise) from err
     try:
         _insist((primary, last_sync), disk)
     except PlatformError as err:
-        return (HeaderCopy.PRIMARY,), (f"{_HALF}: {err.message}",)
+        shown = _shown(header, disk)
+        if shown == "this":
+            return (HeaderCopy.PRIMARY,), (f"{_HALF}: {err.message}",)
+        raise _refusal(err, shown, otherwise) from err
     return (), ()
 
 
@@ -181,17 +188,23 @@ def _insist(steps: tuple[Step, ...], disk: Disk) -> None:
         disk.apply(steps)
 
 
-def _undecided(header: Header, disk: Disk, otherwise: str, err: PlatformError) -> PlatformError:
-    """Return the error for a secondary copy of which it is not known that it is durable."""
+def _shown(header: Header, disk: Disk) -> Literal["this", "another", "unknown"]:
+    """Return which header is in force, as the disk shows it now."""
     try:
         found = load_header(
             disk.header_now(), image_size_bytes=disk.header_size_bytes(), detached=True
         ).header
     except StrongroomError:
-        return type(err)(f"{_UNKNOWN}: {err.message}", hint=_UNKNOWN_HINT)
-    if found.metadata.json_text == header.metadata.json_text:
-        return type(err)(f"{_UNSURE}: {err.message}", hint=_UNKNOWN_HINT)
-    return type(err)(f"{otherwise}: {err.message}", hint=err.hint)
+        return "unknown"
+    return "this" if found.metadata.json_text == header.metadata.json_text else "another"
+
+
+def _refusal(
+    err: PlatformError, shown: Literal["another", "unknown"], otherwise: str
+) -> PlatformError:
+    if shown == "another":
+        return type(err)(f"{otherwise}: {err.message}", hint=err.hint)
+    return type(err)(f"{_UNKNOWN}: {err.message}", hint=_UNKNOWN_HINT)
 
 
 def scrub(header: Header, disk: Disk) -> tuple[str, ...]:

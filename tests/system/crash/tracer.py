@@ -100,6 +100,27 @@ def kill_at(
         await_end(below)
 
 
+def fail_at(
+    operator: Operator,
+    command: tuple[str | Path, ...],
+    event: Event,
+    image: Path,
+    *,
+    for_good: bool,
+) -> tuple[int, str]:
+    """Run a command whose call on an image fails with EIO, and the same calls after it for good.
+
+    Returns its exit code and what it printed.
+    """
+    log = operator.place / "trace"
+    when = f"{event.number}{'+' if for_good else ''}"
+    calls = "pwrite64,fsync" if for_good and event.number == 1 else event.call
+    inject = ("-e", f"inject={calls}:error=EIO:when={when}")
+    with started(operator, *command, tracer=_strace(log, *inject, *_on(image))) as process:
+        output, _ = process.communicate(timeout=_REACH_SECONDS)
+        return process.returncode, output
+
+
 def _strace(log: Path, *options: str) -> tuple[str, ...]:
     own = ("strace", "--follow-forks", "--seccomp-bpf", "--quiet=all", "-o", str(log))
     return (*own, "-e", f"trace={CALLS}", "-e", "signal=none", *options)
