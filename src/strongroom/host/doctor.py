@@ -6,6 +6,7 @@ The enclave's part is not guessed: an enclave is started and reports its own con
 
 import os
 import platform
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Final
 from strongroom.boundary import calls
 from strongroom.errors import StrongroomError, TeeError
 from strongroom.host import runtime
+from strongroom.host.attach.stale import lost_mounts
 from strongroom.host.contracts import Finding
 from strongroom.host.identity import CHALLENGE_BYTES
 from strongroom.host.launch import EnclaveProcess, launch
@@ -60,6 +62,7 @@ def doctor(python: Path | None) -> tuple[Finding, ...]:
     return (
         *_enclave_findings(),
         *_attach_findings(),
+        *_lost_findings(),
         _tpm_finding(),
         *_tool_findings(),
         *_place_findings(),
@@ -158,6 +161,16 @@ def _tpm_finding() -> Finding:
     if not record_path().exists():
         return Finding("TPM", "warning", f"{device} is not enrolled", "strongroom tpm enrol")
     return Finding("TPM", "ok", f"{device} is there, and a TPM is enrolled", "")
+
+
+def _lost_findings() -> Iterator[Finding]:
+    for point in lost_mounts():
+        yield Finding(
+            "mount",
+            "warning",
+            f"the file system at {point} gives errors: its volume has ended",
+            f"umount {shlex.quote(point)}",
+        )
 
 
 def _device_finding(path: str, what: str, mend: str) -> Finding:

@@ -94,6 +94,8 @@ def test_a_directory_of_another_user_serves_no_volume(place: Place) -> None:
     does(MALLORY, MAKES_IT, place.runtime)
     said = place.refuses(*place.opening("al"), code=REFUSED, says="belongs to user")
     assert str(MALLORY) in said
+    hint = re.findall(r"hint: (.*)", said)[0]
+    place.operator.run("sh", "-c", f"{hint} && {sys.executable} {STRONGROOM} list")
     assert list(place.runtime.iterdir()) == []
 
 

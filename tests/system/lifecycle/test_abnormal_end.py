@@ -201,6 +201,10 @@ def test_a_dead_enclaves_volume_gives_errors_and_can_be_opened_at_once(
         with pytest.raises(OSError, match="Input/output"):
             running.write(b"x")
 
+    said = operator.strongroom("doctor").stdout
+    assert f"the file system at {point} gives errors: its volume has ended" in said
+    assert f"umount {point}" in said
+
     again = operator.open(image, name, "--attach", "fuse")
     assert again["device"] == facts["device"]
     device = Path(again["device"]).resolve()

@@ -34,7 +34,7 @@ from strongroom.host.attach.record import (
     root_digest,
     text,
 )
-from strongroom.host.attach.usage import mounts
+from strongroom.host.attach.usage import device_uses, loops, mounts
 from strongroom.values import dataclass
 
 _STEP_SECONDS: Final = 5.0
@@ -111,6 +111,23 @@ def find_orphans(
     return tuple(
         orphan for orphan in found if not any(is_name_of(name, orphan.name) for name in live)
     )
+
+
+def lost_mounts() -> tuple[str, ...]:
+    """Return where file systems are mounted whose volume has ended; they give errors."""
+    found: list[str] = []
+    for device, _ in loops():
+        if parse_tag(loop.tag_of(device)) is not None:
+            found += _mounts_without_server(device)
+    for entry in sorted(Path("/sys/block").glob("nbd*")):
+        if parse_tag(nbd.tag_of(int(entry.name.removeprefix("nbd")))) is not None:
+            found += _mounts_without_server(Path("/dev") / entry.name)
+    return tuple(found)
+
+
+def _mounts_without_server(device: Path) -> list[str]:
+    points = [use.where for use in device_uses(device) if use.kind == "mount"]
+    return [] if not points or _answers(device) else points
 
 
 def _end_helper(record: Mapping[str, JsonScalar], done: list[str]) -> None:

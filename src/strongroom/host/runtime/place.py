@@ -137,7 +137,7 @@ def _elsewhere() -> str:
     if os.geteuid() != _ROOT:
         return "export STRONGROOM_RUNTIME_DIR=~/.strongroom-run"
     if os.environ.get("STRONGROOM_RUNTIME_DIR"):
-        return f"unset STRONGROOM_RUNTIME_DIR, which makes it {_DEFAULT}"
+        return "unset STRONGROOM_RUNTIME_DIR"
     return "export STRONGROOM_RUNTIME_DIR=/root/strongroom-run"
 
 
@@ -170,7 +170,9 @@ def _ensure_no_other_way(place: Path, depth: int = _LINKS) -> None:
         is_open = not is_link and info.st_mode & _OTHERS_WRITE and not info.st_mode & stat.S_ISVTX
         if info.st_uid not in trusted or is_open or depth == 0:
             raise NoPermissionError(
-                f"{step}, on the way to {place}, can be changed by other users", hint=_elsewhere()
+                f"{step}, on the way to {place}, can be changed by other users: it belongs to user "
+                f"{info.st_uid} and has the mode {stat.S_IMODE(info.st_mode):04o}",
+                hint=_elsewhere(),
             )
         if is_link:
             with translating(step):
