@@ -88,8 +88,18 @@ def check(
     return Attested(identity, verified.genuine, notices)
 
 
-def first_use(identity: Identity) -> str:
-    """Return what an operator is told where nothing is known of a volume yet."""
+def first_use(identity: Identity, *, enrolled: bool) -> str:
+    """Return what an operator is told where nothing is known of a volume yet.
+
+    Args:
+        identity: The enclave that runs.
+        enrolled: The volume is sealed to an enclave.
+    """
+    if not enrolled:
+        return (
+            "first use of this volume here: it is sealed to no enclave, and nothing authenticates "
+            "its header"
+        )
     signer = identity.signer.hex()[:_SHORT_DIGITS]
     return (
         f"first use of this volume here: trusting enclave signer {signer}...,"

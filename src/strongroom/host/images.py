@@ -258,7 +258,14 @@ def loaded_files(files: VolumeFiles, how: Unlocking, report: Reporter) -> Iterat
         if not files.read_only:
             ensure_rememberable(facts)
         image = files.image.path
-        trust = VolumeTrust(facts.uuid, how, report, image=image, changes=facts.acceptable)
+        trust = VolumeTrust(
+            facts.uuid,
+            how,
+            report,
+            image=image,
+            changes=facts.acceptable,
+            enrolled=facts.enrolment is not None,
+        )
         with explained(trust, facts.enrolment):
             yield LoadedImage(enclave, facts, trust, report)
 

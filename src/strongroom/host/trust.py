@@ -32,6 +32,7 @@ class VolumeTrust:
         *,
         image: Path | None,
         changes: tuple[str, ...] = (),
+        enrolled: bool = True,
     ) -> None:
         """Look a volume up.
 
@@ -42,6 +43,7 @@ class VolumeTrust:
             image: Where the volume is, to be named later in messages; ``None`` if that is unknown.
             changes: What another program is said to have changed in the header. If that is to be
                 accepted, it is shown, and exactly that is accepted.
+            enrolled: Its header says that it is sealed to an enclave.
 
         Raises:
             TeeError: What is known of the volume cannot be read.
@@ -52,6 +54,7 @@ class VolumeTrust:
         if self._accepted:
             report.notice(f"accepting what changed in the header: {'; '.join(self._accepted)}")
         self._report = report
+        self._enrolled = enrolled
         self._image = "" if image is None else str(image.absolute())
         self._known = known_enclaves.find(volume) if volume else None
         self._running: Identity | None = None
@@ -113,7 +116,9 @@ class VolumeTrust:
         )
         if self._running is None:
             if self._known is None and self._volume:
-                self._report.notice(attestation.first_use(attested.identity))
+                self._report.notice(
+                    attestation.first_use(attested.identity, enrolled=self._enrolled)
+                )
             elif self._known is not None and self._known.forgotten:
                 self._report.notice(attestation.trusted_anew(attested.identity, self._known))
             for notice in attested.notices:

@@ -75,7 +75,12 @@ def _trust_in(
             hint="nothing was sent; look at who runs it",
         )
     return before or VolumeTrust(
-        waiting.volume, how, report, image=image, changes=waiting.acceptable
+        waiting.volume,
+        how,
+        report,
+        image=image,
+        changes=waiting.acceptable,
+        enrolled=waiting.enrolment is not None,
     )
 
 

@@ -36,8 +36,11 @@ def test_a_volume_of_theirs_opens_with_the_same_file(
     with image.open("wb") as file:
         file.truncate(20 << 20)
     operator.run("cryptsetup", "luksFormat", "-q", *PBKDF2, "--key-file", key, image)
-    with operator.opened(image, "keyfile", "--key-file", key):
-        pass
+    opened = ("open", image, "keyfile", "--attach", "none", "--key-file", key)
+    first = operator.strongroom(*opened)
+    operator.close("keyfile")
+    assert "first use of this volume here: it is sealed to no enclave" in first.stderr
+    assert "trusting" not in first.stderr
     refused = operator.strongroom(
         *("open", image, "keyfile", "--attach", "none", "--passphrase-file", key), check=False
     )

@@ -88,7 +88,7 @@ def test_an_unknown_enclave_is_told_of() -> None:
     attested = check(report, ABOUT, SUBJECT, tee="process", known=None)
     assert (attested.identity, attested.genuine) == (identity, True)
     assert attested.notices == ()
-    assert attestation.first_use(identity) == (
+    assert attestation.first_use(identity, enrolled=True) == (
         "first use of this volume here: trusting enclave signer"
         f" {hashlib.sha256(b'signer').hexdigest()[:12]}...,"
         f" which {known_enclaves.path()} remembers once it opens"
