@@ -324,6 +324,7 @@ ELSEWHERE: Final = {
     "forget 1": "tests/cli/identity.txt",
     "forget 1 --everything": "tests/unit/host/test_known_enclaves.py",
     "reseal 1": "tests/unit/host/test_upgrade.py",
+    "reseal IMAGE --next PYTHON": "tests/cli/test_upgrade.py",
     "reseal 1 --adopt": "tests/unit/host/test_upgrade.py",
     "setkey 1": "tests/cli/serve.txt",
     "setkey NAME": "tests/cli/serve.txt",

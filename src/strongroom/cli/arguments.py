@@ -13,7 +13,7 @@ import click
 from strongroom._override import override
 from strongroom.cli.session import Session
 from strongroom.cli.sizes import parse_memory, parse_size
-from strongroom.errors import StrongroomError, UsageError
+from strongroom.errors import StrongroomError, UnavailableError, UsageError
 from strongroom.uuids import is_uuid
 
 if TYPE_CHECKING:
@@ -143,6 +143,25 @@ class Memory(click.ParamType["KibiBytes"]):
         """Return KiB; raise UsageError for what is not a size."""
         del param, ctx
         return parse_memory(value)
+
+
+class Attachment(click.Choice[str]):
+    """A way to attach. ``ublk`` was one once, and is refused with what there is instead."""
+
+    @override
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Return the way.
+
+        Raises:
+            UnavailableError: It is ``ublk``.
+        """
+        if value == "ublk":
+            raise UnavailableError(
+                "this version does not attach by ublk", hint="use --attach nbd, fuse or none"
+            )
+        return super().convert(value, param, ctx)
 
 
 def _set_json(context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's callback
@@ -285,7 +304,7 @@ def attach_options(function: Function) -> Function:
         (
             click.option(
                 "--attach",
-                type=click.Choice(("auto", "nbd", "ublk", "fuse", "none")),
+                type=Attachment(("auto", "nbd", "fuse", "none")),
                 default="auto",
                 show_default=True,
                 help="How the volume becomes a block device; none gives only the socket.",

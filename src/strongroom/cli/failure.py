@@ -40,7 +40,8 @@ def report(error: StrongroomError, *, json: bool) -> int:
 
 def usage_error(error: click.ClickException) -> UsageError:
     """Return click's complaint in our words and form."""
-    message = error.format_message().strip().rstrip(".")
+    # Choices come on lines of their own.
+    message = " ".join(error.format_message().split()).rstrip(".")
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context is not None else "strongroom"
     return UsageError(message[:1].lower() + message[1:], hint=f"see: {path} --help")

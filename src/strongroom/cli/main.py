@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None, *, volumes: Volumes | None = No
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["help"]:  # as people type it
+        words = [*words[1:], "--help"]
     session = Session(volumes)
     sys.excepthook = failure.bug_hook(
         debug=lambda: session.debug, json=lambda: _wants_json(session, words)

@@ -13,6 +13,18 @@ from strongroom.errors import NoPermissionError, NotFoundError, PlatformError, U
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
+def refuse_stream(path: Path, called: str) -> None:
+    """Refuse the name of a standard stream where only a file will do.
+
+    Raises:
+        UsageError: It is ``-``.
+    """
+    if str(path) == "-":
+        raise UsageError(
+            f"the {called} cannot be standard output", hint="./- is a file with that name"
+        )
+
+
 @contextlib.contextmanager
 def new_file(path: Path, *, called: str = "file") -> Iterator[int]:
     """Lend the descriptor of a new file, mode 0600; on an error inside the block it is removed.
@@ -25,11 +37,12 @@ def new_file(path: Path, *, called: str = "file") -> Iterator[int]:
         called: What it is to the operator.
 
     Raises:
-        UsageError: It exists.
+        UsageError: It exists, or is ``-``.
         NotFoundError: Its directory does not.
         NoPermissionError: It may not be made.
         PlatformError: It cannot be made, or not be made durable.
     """
+    refuse_stream(path, called)
     with contextlib.ExitStack() as undo:
         with _translating(path, called):
             directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -5,7 +5,7 @@
 """
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Concatenate, Final, ParamSpec
 
 import click
@@ -42,6 +42,9 @@ COMMANDS: Final = {
 }
 """Where each command lives, in the order in which help lists them."""
 
+WIDE_COLUMNS: Final = 70
+"""From this width on, help has two columns."""
+
 P = ParamSpec("P")
 
 
@@ -63,13 +66,30 @@ def _set_debug(context: click.Context, _parameter: click.Parameter, value: bool)
 
 def _help_option() -> click.Option:
     return click.Option(
-        ["--help"],
+        ["--help", "-h"],
         is_flag=True,
         is_eager=True,
         expose_value=False,
         callback=_show_help,
         help="Show this help and exit.",
     )
+
+
+class Formatter(click.HelpFormatter):
+    """Help that can be read on a narrow terminal: descriptions go below what they describe."""
+
+    @override
+    def write_dl(
+        self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2
+    ) -> None:
+        """Write terms and descriptions side by side, if there is room for that."""
+        super().write_dl([*rows], col_max if self.width >= WIDE_COLUMNS else 8, col_spacing)
+
+
+class Context(click.Context):
+    """A context whose help is written by :class:`Formatter`."""
+
+    formatter_class = Formatter
 
 
 class Command(click.Command):
@@ -79,6 +99,8 @@ class Command(click.Command):
         examples: Shell lines.
         exits: Errors beyond the usual ones, with the codes that scripts may ask for.
     """
+
+    context_class = Context
 
     def __init__(
         self,
@@ -114,6 +136,8 @@ class Command(click.Command):
 class Group(click.Group):
     """A command that only holds others, which are imported when they are named."""
 
+    context_class = Context
+
     def __init__(
         self, name: str, *, about: str, places: Mapping[str, str], options: Sequence[click.Option]
     ) -> None:
@@ -126,6 +150,19 @@ class Group(click.Group):
             subcommand_metavar="COMMAND [ARGS]...",
         )
         self._places = dict(places)
+
+    @override
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the first argument names, or say which was probably meant."""
+        if args and args[0] not in self._places and not args[0].startswith("-"):
+            import difflib  # noqa: PLC0415 - for a typing error only
+
+            near = difflib.get_close_matches(args[0], self._places, 1)
+            meant = f" (Did you mean {near[0]!r}?)" if near else ""
+            ctx.fail(f"no such command {args[0]!r}{meant}")
+        return super().resolve_command(ctx, args)
 
     @override
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -167,7 +204,7 @@ root = Group(
     places=COMMANDS,
     options=(
         click.Option(
-            ["--version"],
+            ["--version", "-V"],
             is_flag=True,
             is_eager=True,
             expose_value=False,

@@ -52,6 +52,10 @@ _TOOLS: Final = (
 )
 
 
+_SYSTEM_PATH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+"""Where root's programs are as well, which are not on everyone's path."""
+
+
 def doctor(python: Path | None) -> tuple[Finding, ...]:
     """Look at everything that Strongroom needs or can use here.
 
@@ -94,7 +98,7 @@ def _enclave_findings() -> Iterator[Finding]:
             measure.name,
             "ok" if measure.active else "warning",
             measure.detail,
-            "" if measure.active else _mend(measure),
+            "" if measure.active else _mend(measure, description.confinement),
         )
     yield _cipher_finding(description.cipher_backend)
 
@@ -117,14 +121,18 @@ def _identity_finding(lack: TeeError | None) -> Finding:
     return Finding("identity", "missing", lack.message, lack.hint)
 
 
+_USER_NAMESPACE: Final = "user namespace"
 _MEND: Final = {
-    "user namespace": "sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=1024",
+    _USER_NAMESPACE: "sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=1024",
     "landlock": "boot with lsm=landlock,... on Linux 5.13 or newer",
     "secret memory": "use Linux 5.14 or newer (before 6.5: boot with secretmem.enable=1)",
 }
 
 
-def _mend(measure: calls.Confinement) -> str:
+def _mend(measure: calls.Confinement, others: tuple[calls.Confinement, ...]) -> str:
+    lacking = {other.name for other in others if not other.active}
+    if measure.name.endswith("namespace") and _USER_NAMESPACE in lacking:
+        return _MEND[_USER_NAMESPACE]  # the others are made inside of it
     if "limit of locked memory" in measure.detail:
         return "ulimit -l 8192, or LimitMEMLOCK=8M in the unit"
     return _MEND.get(measure.name, "use a newer kernel")
@@ -142,12 +150,22 @@ def _cipher_finding(backend: str) -> Finding:
 
 
 def _attach_findings() -> Iterator[Finding]:
-    yield _device_finding("/dev/fuse", "FUSE", "modprobe fuse")
-    yield _device_finding("/dev/loop-control", "loop devices", "modprobe loop")
+    yield _device_finding("/dev/fuse", "FUSE", _load("fuse"))
+    yield _device_finding("/dev/loop-control", "loop devices", _load("loop"))
     if Path("/sys/module/nbd").exists() or Path("/dev/nbd0").exists():
         yield Finding("kernel nbd", "ok", "the kernel has an NBD client", "")
     else:
-        yield Finding("kernel nbd", "warning", "not loaded; FUSE is used instead", "modprobe nbd")
+        found = "not loaded; FUSE is used instead"
+        yield Finding("kernel nbd", "warning", found, _load("nbd"))
+
+
+def _load(module: str) -> str:
+    """Return how a kernel module is loaded here, as far as it can be."""
+    if not Path("/lib/modules", platform.release()).exists():
+        return f"its module {module} is not here: load it where the kernel was started, or build it"
+    if shutil.which("modprobe", path=_SYSTEM_PATH) is None:
+        return f"apt install kmod, then modprobe {module}"
+    return f"modprobe {module}"
 
 
 def _tpm_finding() -> Finding:
@@ -183,7 +201,7 @@ def _device_finding(path: str, what: str, mend: str) -> Finding:
 
 def _tool_findings() -> Iterator[Finding]:
     for tool, purpose, mend in _TOOLS:
-        found = shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+        found = shutil.which(tool, path=_SYSTEM_PATH)
         if found:
             yield Finding(tool, "ok", found, "")
         else:

@@ -114,7 +114,7 @@ def _warn_of_upgrades(request: FormatRequest, report: Reporter) -> None:
     if sealed and request.recovery_fd is None:
         report.notice(
             "without a recovery key: an upgrade of Strongroom locks this volume for good, unless "
-            "strongroom reseal is run before it"
+            "`strongroom reseal IMAGE --next PYTHON` is run before it"
         )
 
 

@@ -233,3 +233,41 @@ def test_completion_knows_open_volumes(
     monkeypatch.setenv("COMP_WORDS", "strongroom close va")
     monkeypatch.setenv("COMP_CWORD", "2")
     assert run().out.split() == ["plain,vault"]
+
+
+@pytest.mark.parametrize("ask", [("-h",), ("help",)])
+def test_help_is_found_however_it_is_asked_for(run: Run, ask: tuple[str, ...]) -> None:
+    assert run(*ask).out == run("--help").out
+    words = ("slot", "add")
+    asked = ("help", *words) if ask == ("help",) else (*words, *ask)
+    assert run(*asked).out == run(*words, "--help").out
+    assert run("-V").out == run("--version").out
+
+
+def test_help_can_be_read_on_a_narrow_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = run("open", "--help").out.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("  --discard"))
+    assert lines[at + 1].startswith(" " * 10)
+    assert len(lines[at + 1].split()) > 5, "the description has most of the width"
+
+
+def test_completion_of_fish_keeps_commas_in_descriptions(run: Run) -> None:
+    script = run("completion", "fish").out
+    assert 'string split --max 1 "," $completion' in script
+    assert 'string split ","' not in script
+
+
+def test_doctor_fails_when_it_is_asked_to(run: Run, volumes: FakeVolumes) -> None:
+    assert run("doctor").code == 0
+    outcome = run("doctor", "--check", "--json")
+    assert outcome.code == 50
+    assert "missing here: ublk" in outcome.err
+    volumes.findings = (Finding("swap", "warning", "is on", ""),)
+    assert run("doctor", "--check").code == 0
+
+
+def test_a_device_is_named_without_a_lecture(run: Run, passphrase_file: str) -> None:
+    shown = run("open", "vault.img", "v", "--passphrase-file", passphrase_file).out
+    (line,) = [line for line in shown.splitlines() if line.startswith("device:")]
+    assert line in {"device:  /dev/strongroom/v (nbd)", "device:  none (none: asked for)"}, line

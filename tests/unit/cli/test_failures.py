@@ -93,6 +93,10 @@ def test_without_json_nothing_goes_to_standard_output(run: Run, volumes: FakeVol
         (("identity", "--accept-header-change"), "no such option"),
         (("slot", "remove", "x"), "missing option '--keyslot'"),
         (("slot", "remove", "x", "--keyslot", "32"), "invalid value for '--keyslot'"),
+        (("opne", "x"), "no such command 'opne' (Did you mean 'open'?)"),
+        (("slot", "remvoe"), "(Did you mean 'remove'?)"),
+        (("completion",), "Choose from: bash, zsh, fish"),
+        (("header", "backup", "vault.img", "-"), "cannot be standard output"),
         (("completion", "tcsh"), "invalid value for '{bash|zsh|fish}'"),
     ],
 )
@@ -237,3 +241,10 @@ def test_closed_descriptors_are_filled(tmp_path: Path) -> None:
         timeout=20,
     )
     assert done.stderr == b"True"
+
+
+def test_ublk_is_offered_nowhere_and_refused(run: Run) -> None:
+    outcome = run("open", "vault.img", "v", "--attach", "ublk")
+    assert outcome.code == 50
+    assert "ublk" not in run("open", "--help").out
+    assert "ublk" not in run("open", "vault.img", "v", "--attach", "usb").err

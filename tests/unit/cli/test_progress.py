@@ -38,7 +38,7 @@ def screen_of(script: str) -> str:
                 break
     os.close(side)
     assert child.wait(10) == 0, seen
-    return seen.decode()
+    return seen.decode(errors="replace")
 
 
 def test_a_stage_without_an_end_moves_and_has_no_percentage() -> None:

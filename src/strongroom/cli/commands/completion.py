@@ -30,4 +30,6 @@ def completion_command(session: Session, *, shell: Literal["bash", "zsh", "fish"
     kind = get_completion_class(shell)
     if kind is None:
         raise InternalError(f"no completion for {shell}")
-    emit(kind(root, {}, PROGRAM, COMPLETE).source().rstrip("\n"))
+    script = kind(root, {}, PROGRAM, COMPLETE).source().rstrip("\n")
+    # Descriptions have commas too: only the first one ends the kind of a completion.
+    emit(script.replace('string split "," ', 'string split --max 1 "," '))

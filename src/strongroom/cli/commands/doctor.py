@@ -9,12 +9,14 @@ from strongroom.cli.arguments import FilePath, json_option
 from strongroom.cli.output import printable
 from strongroom.cli.session import Session
 from strongroom.cli.tree import command
+from strongroom.errors import UnavailableError
 from strongroom.host.contracts import Finding
 
 
 @command(
     "doctor",
     examples=("strongroom doctor", "strongroom doctor --next /opt/strongroom-2/bin/python"),
+    exits=(UnavailableError,),
 )
 @click.option(
     "--next",
@@ -24,15 +26,22 @@ from strongroom.host.contracts import Finding
     help="Start the enclave of another Strongroom too, and say which volumes it would not open: "
     "the Python that it is installed in.",
 )
+@click.option("--check", is_flag=True, help="Fail with exit code 50 if something is missing.")
 @json_option
-def doctor_command(session: Session, *, successor: Path | None) -> None:
+def doctor_command(session: Session, *, successor: Path | None, check: bool) -> None:
     """Show what this machine gives and lacks.
 
     Each finding comes with the command that mends it. Volumes that were opened here and that an
-    upgrade could lock are named. Nothing is changed. The exit code is 0 whatever is found.
+    upgrade could lock are named. Nothing is changed. Without
+    --check the exit code is 0 whatever is found.
     """
     findings = session.volumes.doctor(successor)
     session.show(findings, "\n".join(_words(finding) for finding in findings))
+    missing = [finding.topic for finding in findings if finding.level == "missing"]
+    if check and missing:
+        raise UnavailableError(
+            f"missing here: {', '.join(missing)}", hint="what is above says what mends each"
+        )
 
 
 def _words(finding: Finding) -> str:

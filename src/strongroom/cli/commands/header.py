@@ -13,6 +13,7 @@ from strongroom.cli.arguments import (
     tee_option,
 )
 from strongroom.cli.commands._keys import IMAGE_EXITS
+from strongroom.cli.new_file import refuse_stream
 from strongroom.cli.output import outline
 from strongroom.cli.session import Session
 from strongroom.cli.tree import Group, command
@@ -58,6 +59,7 @@ def backup_command(
     The backup holds the keyslots, and none of the data. A header that was tampered with is copied
     too, and a note says so; restore refuses it.
     """
+    refuse_stream(file, "backup")
     with session.reporter() as report:
         facts = session.volumes.backup_header(ImageReference(image, header), file, report, tee=tee)
     session.show(facts, outline(facts), done="the backup is written")

@@ -82,12 +82,12 @@ def open_command(session: Session, **options: Unpack[OpenOptions]) -> None:
 
 def open_words(result: OpenResult) -> str:
     """Return an open volume for people."""
-    device = result.device or "none"
+    why = "" if result.device else f": {result.attach_reason}"
     return pairs(
         [
             ("name", result.name),
             ("image", result.image + (", read-only" if result.read_only else "")),
-            ("device", f"{device} ({result.attach}: {result.attach_reason})"),
+            ("device", f"{result.device or 'none'} ({result.attach}{why})"),
             ("uri", result.uri),
             ("size", size_words(result.size_bytes)),
             ("keyslot", str(result.keyslot)),

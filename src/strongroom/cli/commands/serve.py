@@ -43,7 +43,7 @@ class ServeOptions(ImageOptions, AttachOptions, UnlockingOptions, PassphraseOpti
     "serve",
     examples=(
         "strongroom serve vault.img vault --wait-for-key",
-        "strongroom serve vault.img vault --passphrase-file /run/credentials/vault",
+        "strongroom serve vault.img vault --passphrase-file /run/credentials/vault.service/key",
     ),
     exits=(*IMAGE_EXITS, *UNLOCKING_EXITS, AlreadyOpenError),
 )
