@@ -168,7 +168,7 @@ def _check_epoch(current: Header, inspected: Inspected) -> None:
     if inspected.token.epoch < token.epoch:
         raise RollbackError(
             f"the backup is of epoch {inspected.token.epoch}, and the header of {token.epoch}",
-            hint=_OLDER_HINT,
+            hint=f"{_OLDER_HINT}; --force restores it all the same",
         )
 
 

@@ -53,7 +53,7 @@ _ACCEPTED_ONCE = "the changed header was accepted this time, and not authenticat
 _DAMAGED = (
     "the volume is open for reading only, as a keyslot is damaged; --accept-header-change opens it "
     "for writing. To mend it: `strongroom header restore IMAGE FILE`, or `strongroom slot change "
-    "IMAGE --keyslot N`, or `strongroom slot remove IMAGE --keyslot N`"
+    "IMAGE --keyslot {number}`, or `strongroom slot remove IMAGE --keyslot {number}`"
 )
 _REPAIRABLE = frozenset({"absent", "verified", "damaged"})
 
@@ -305,7 +305,8 @@ class Session:
             self._volume = _volume(loaded, opened, read_only=read_only, discard=call.discard)
         loaded.disk.forget_header()
         if doubtful and not loaded.disk.read_only:
-            notices = (*notices, _DAMAGED)
+            number = min(loaded.inspected.damaged)
+            notices = (*notices, _DAMAGED.format(number=number))
         authenticated = inspected.token is not None
         epoch = epoch_of(inspected)
         return calls.Unlocked(opened.number, authenticated, read_only, epoch, notices)

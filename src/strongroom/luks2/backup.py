@@ -83,7 +83,8 @@ def _check_successor(current: Header, header: Header) -> None:
         raise RollbackError(
             f"the backup has version {header.binary.seqid}, and the volume has "
             f"{current.binary.seqid} already",
-            hint="an older header brings back keyslots that were removed since",
+            hint="an older header brings back keyslots that were removed since; --force restores "
+            "it all the same",
         )
     if header.segment != current.segment or header.total_bytes != current.total_bytes:
         raise FormatError("the backup describes the data, or the header's size, in another way")

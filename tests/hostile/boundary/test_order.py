@@ -24,7 +24,7 @@ ALWAYS: Final = {
     "Shutdown",
 }
 ALLOWED: Final = {
-    "fresh": {"LoadDisk", "CreateVolume", "ReadBackup", "RestoreHeader"},
+    "fresh": {"LoadDisk", "LookAtDisk", "CreateVolume", "ReadBackup", "RestoreHeader"},
     "loaded": {
         "Unlock",
         "DumpHeader",
@@ -63,6 +63,7 @@ def requests(descriptor: int) -> list[Call[object]]:
         calls.DumpHeader(),
         calls.HandOver(SEALED, SUCCESSOR, "signer"),
         calls.LoadDisk(descriptor, None, read_only=True),
+        calls.LookAtDisk(descriptor, None),
         calls.ReadBackup(descriptor),
         calls.ReadCounters(),
         calls.RemoveKeyslot(SEALED, 0),
@@ -114,6 +115,27 @@ def test_a_call_in_the_wrong_state_is_refused_and_changes_nothing(
     assert is_served(nbd) == (state == "serving")
     bring_further(state, enclave, image, nbd)
     assert is_served(nbd)
+
+
+def test_a_disk_that_is_looked_at_is_not_used(
+    enclave: Enclave, image: Path, tmp_path: Path
+) -> None:
+    before = image.read_bytes()
+    with opened(image) as descriptor:
+        enclave.call(calls.LookAtDisk(descriptor, None))
+        allowed = {"DumpHeader", "BackupHeader"}
+        wrong = [it for it in requests(descriptor) if type(it).__name__ not in allowed]
+        for request in wrong:
+            with pytest.raises(BoundaryError) as refused:
+                enclave.call(request)
+            assert "sealed" not in refused.value.message, request
+    assert image.read_bytes() == before
+    assert enclave.call(calls.DumpHeader()).json
+    copy = tmp_path / "copy"
+    copy.touch()
+    with opened(copy) as output:
+        enclave.call(calls.BackupHeader(output))
+    assert before.startswith(copy.read_bytes())
 
 
 @pytest.mark.parametrize("state", STATES)

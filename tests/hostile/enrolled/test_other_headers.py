@@ -104,7 +104,7 @@ def test_key_material_swapped_between_keyslots(setting: Setting, table: Table) -
     image = patched(image, first, setting.volume.image[second : second + AREA_BYTES])
     image = patched(image, second, setting.volume.image[first : first + AREA_BYTES])
     found = refused(setting, image, table, "key material swapped")
-    assert found == (TAMPERED, FACTOR)
+    assert found == (TAMPERED, TAMPERED)
 
 
 @pytest.mark.parametrize("uuid", ["its own UUID", "the UUID of the volume"])

@@ -181,7 +181,9 @@ def test_keyslots_are_added_changed_and_removed_in_one_life(volume: int) -> None
         HpkeReceiver().public_key,
     )
     assert enclave.ask(recovery).keyslot.kind == "recovery"
-    with pytest.raises(WrongPassphraseError):
+    with pytest.raises(WrongPassphraseError, match="no keyslot opens"):
+        enclave.ask(calls.RemoveKeyslot(enclave.sealed("existing passphrase", b"wrong"), 0))
+    with pytest.raises(WrongPassphraseError, match="opens keyslot 0, which is the one to go"):
         enclave.ask(calls.RemoveKeyslot(enclave.sealed("existing passphrase"), 0))
     enclave.ask(calls.RemoveKeyslot(enclave.sealed("existing passphrase", b"third"), 0))
 

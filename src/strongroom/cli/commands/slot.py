@@ -107,7 +107,7 @@ def list_command(session: Session, *, image: Path, header: Path | None, tee: Tee
     rows = [
         (
             str(keyslot.keyslot),
-            keyslot.kind,
+            keyslot.kind + (", not used" if keyslot.problem else ""),
             ", ".join(keyslot.factors) or "-",
             keyslot.priority,
             f"{keyslot.cipher}, {keyslot.key_bits} bits",
