@@ -14,7 +14,7 @@ from typing import Final
 
 from strongroom.boundary import calls
 from strongroom.errors import StrongroomError, TeeError
-from strongroom.host import runtime
+from strongroom.host import promises, runtime
 from strongroom.host.attach.stale import lost_mounts
 from strongroom.host.contracts import Finding
 from strongroom.host.identity import CHALLENGE_BYTES
@@ -25,25 +25,7 @@ from strongroom.host.state import state_directory
 from strongroom.host.tpm.address import DEFAULT_ADDRESS
 from strongroom.host.tpm.record import record_path
 from strongroom.host.upgrade import upgrade_findings
-
-_PROMISE: Final = (
-    ("stolen disk, copied image", "safe"),
-    ("other users, other processes", "safe"),
-    ("root reading memory, core dumps, swap", "keys are not found"),
-    ("root changing the enclave's code, or tracing it, at any time", "NOT SAFE"),
-    ("copied image and stolen passphrase, another machine or another program", "safe"),
-    ("malicious disk: null cipher, malformed header", "detected"),
-    ("malicious disk: changed header", "detected"),
-    ("malicious disk: old header", "detected on a machine that saw a newer one"),
-    ("malicious disk: old sectors, changed sectors", "NOT DETECTED in this version"),
-    (
-        "the TPM's wire: reads, changes, replays, answers for it",
-        "safe: nothing learned, nothing believed",
-    ),
-    ("another TPM, a cleared one", "detected"),
-    ("cold boot, DMA", "NOT SAFE"),
-)
-"""The ``process`` column of ``spec/threat-model.md``; a test holds the two together."""
+from strongroom.values import dataclass
 
 _TOOLS: Final = (
     ("nbdfuse", "attaching by FUSE with --boundary stdio or tcp", "apt install libnbd-bin"),
@@ -63,44 +45,60 @@ def doctor(python: Path | None) -> tuple[Finding, ...]:
         python: The interpreter of the next Strongroom: will it open the volumes of this one?
     """
     runtime.sweep()
+    looked = _look()
     return (
-        *_enclave_findings(),
+        *_enclave_findings(looked),
         *_attach_findings(),
         *_lost_findings(),
         _tpm_finding(),
         *_tool_findings(),
         *_place_findings(),
         *upgrade_findings(python),
-        *_promise(),
+        *_threats(looked),
     )
 
 
-def _enclave_findings() -> Iterator[Finding]:
+@dataclass(frozen=True, slots=True)
+class _Enclave:
+    """An enclave of this machine: what it says of itself, its tests, and what its keys lack."""
+
+    description: calls.Description
+    tests: tuple[calls.TestResult, ...]
+    lack: TeeError | None
+
+
+def _look() -> _Enclave | StrongroomError:
+    """Start an enclave and ask it, or return why it does not start."""
     try:
         with launch(Silent(), look_only=True) as enclave:
             description = enclave.call(calls.Describe())
             tests = enclave.call(calls.RunSelftest()).results
-            lack = _lack_of_keys(enclave)
+            return _Enclave(description, tests, _lack_of_keys(enclave))
     except StrongroomError as err:
-        yield Finding("enclave", "missing", f"does not start: {err.message}", err.hint)
+        return err
+
+
+def _enclave_findings(looked: _Enclave | StrongroomError) -> Iterator[Finding]:
+    if isinstance(looked, StrongroomError):
+        yield Finding("enclave", "missing", f"does not start: {looked.message}", looked.hint)
         return
-    own = description.identity
+    own = looked.description.identity
     kind = "simulated, no hardware vouches for it" if own.simulated else "attested"
     yield Finding("enclave", "ok", f"starts; provider {own.tee} ({kind})", "")
-    yield _identity_finding(lack)
-    failed = [test.name for test in tests if not test.passed]
+    yield _identity_finding(looked.lack)
+    failed = [test.name for test in looked.tests if not test.passed]
     if failed:
         yield Finding("self test", "missing", f"failed: {', '.join(failed)}", "do not use it here")
     else:
-        yield Finding("self test", "ok", f"{len(tests)} known-answer tests pass", "")
-    for measure in description.confinement:
+        yield Finding("self test", "ok", f"{len(looked.tests)} known-answer tests pass", "")
+    for measure in looked.description.confinement:
         yield Finding(
             measure.name,
             "ok" if measure.active else "warning",
             measure.detail,
-            "" if measure.active else _mend(measure, description.confinement),
+            "" if measure.active else _mend(measure, looked.description.confinement),
         )
-    yield _cipher_finding(description.cipher_backend)
+    yield _cipher_finding(looked.description)
 
 
 def _lack_of_keys(enclave: EnclaveProcess) -> TeeError | None:
@@ -138,7 +136,8 @@ def _mend(measure: calls.Confinement, others: tuple[calls.Confinement, ...]) -> 
     return _MEND.get(measure.name, "use a newer kernel")
 
 
-def _cipher_finding(backend: str) -> Finding:
+def _cipher_finding(description: calls.Description) -> Finding:
+    backend = description.cipher_backend
     if backend == "portable":
         return Finding(
             "AES",
@@ -146,6 +145,9 @@ def _cipher_finding(backend: str) -> Finding:
             "no AES instructions: slow, and round keys pass through ordinary registers",
             "use a processor with AES-NI",
         )
+    if promises.SECRET_MEMORY in promises.missing(description.confinement):
+        found = f"{backend}, round keys in the same memory as all keys: see secret memory"
+        return Finding("AES", "warning", found, "")
     return Finding("AES", "ok", f"{backend}, round keys only ever in secret memory", "")
 
 
@@ -234,6 +236,12 @@ def _runtime_finding() -> Finding:
     return Finding("runtime directory", "missing", f"{there} is not writable", "run as root")
 
 
-def _promise() -> Iterator[Finding]:
-    for attacker, outcome in _PROMISE:
-        yield Finding(f"threat: {attacker}", "warning" if "NOT" in outcome else "ok", outcome, "")
+def _threats(looked: _Enclave | StrongroomError) -> Iterator[Finding]:
+    if isinstance(looked, StrongroomError):
+        yield Finding("threats", "missing", "not known, as no enclave starts here", "")
+        return
+    lacking = promises.missing(looked.description.confinement)
+    for row in promises.ROWS:
+        outcome = row.on(lacking)
+        name = f"threat: {row.attacker}"
+        yield Finding(name, "warning" if "NOT" in outcome else "ok", outcome, "")

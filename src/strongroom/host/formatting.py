@@ -10,7 +10,7 @@ from typing import Final
 from strongroom.boundary import calls
 from strongroom.boundary.sealed import BLANK
 from strongroom.errors import NoSpaceError, NotFoundError, TargetInUseError, UsageError
-from strongroom.host import known_enclaves, runtime, target
+from strongroom.host import known_enclaves, promises, runtime, target
 from strongroom.host.contracts import (
     FormatRequest,
     FormatResult,
@@ -58,6 +58,8 @@ def format_volume(
     ):
         known_enclaves.ensure_writable()
         image, header = enclave.files(*files.descriptors)
+        for notice in promises.shortcomings(enclave.call(calls.Describe()).confinement):
+            report.notice(notice)
         trust = VolumeTrust("", how, report, image=request.image.path)
         recipient = enclave.call(calls.NewRecipient("format"))
         recovery = None

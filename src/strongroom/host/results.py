@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from strongroom.boundary import calls
+from strongroom.host import promises
 from strongroom.host.attach import Attached
 from strongroom.host.attestation import as_facts, from_boundary
 from strongroom.host.contracts import (
@@ -86,6 +87,7 @@ def open_result(volume: OpenVolume, unlocked: calls.Unlocked) -> OpenResult:
             *missing_measures(volume.description.confinement),
             *volume.facts.notices,
             *unlocked.notices,
+            *promises.shortcomings(volume.description.confinement),
             *(() if attached is None else attached.notices),
         ),
     )

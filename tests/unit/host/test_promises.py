@@ -10,8 +10,9 @@ from typing import Final
 import pytest
 
 from strongroom import errors
+from strongroom.boundary.calls import Confinement
 from strongroom.errors import StrongroomError
-from strongroom.host import doctor
+from strongroom.host import promises
 
 pytestmark = pytest.mark.unit
 
@@ -46,16 +47,29 @@ def verdict(text: str) -> str:
 
 
 def test_doctor_prints_the_threat_model() -> None:
-    promised = [(row[0], row[1]) for row in table("spec/threat-model.md", "attacker | `process`")]
+    promised = [tuple(row[:3]) for row in table("spec/threat-model.md", "attacker | `process`")]
     assert promised
-    assert promised == list(doctor._PROMISE)
+    assert promised == [(row.attacker, row.outcome, row.otherwise) for row in promises.ROWS]
 
 
-def test_doctor_calls_no_attack_ok_that_is_not_defended() -> None:
-    findings = list(doctor._promise())
-    assert len(findings) == len(doctor._PROMISE)
-    for finding in findings:
-        assert (finding.level == "warning") == (verdict(finding.found) in VERDICTS[:2])
+def test_an_outcome_follows_from_the_measures_that_are_in_force() -> None:
+    every = {name for row in promises.ROWS for name in row.rests_on}
+    assert every == {promises.SECRET_MEMORY, promises.NOT_DUMPABLE}
+    for row in promises.ROWS:
+        assert row.on(frozenset()) == row.outcome
+        assert bool(row.rests_on) == bool(row.otherwise)
+        for name in row.rests_on:
+            assert verdict(row.on(frozenset({name}))) == "not safe"
+
+
+def test_what_a_machine_lacks_is_said_in_a_sentence_or_two() -> None:
+    measures = [Confinement(name, active=True, detail="") for name in ("secret memory", "seccomp")]
+    assert promises.shortcomings(measures) == ()
+    lacking = [Confinement(item.name, active=False, detail="") for item in measures]
+    keys, rest = promises.shortcomings(lacking)
+    assert "root finds the keys" in keys
+    assert "seccomp" in rest
+    assert promises.shortcomings([measures[0], lacking[1]]) == (rest,)
 
 
 def test_the_readme_promises_neither_more_nor_less() -> None:

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The threat model's table for the machine that this runs on.
+
+Some rows rest on measures that a kernel or a container may refuse. An enclave reports which of them
+it has, and the outcome follows from its report.
+
+Spec: ``spec/threat-model.md``.
+"""
+
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+from strongroom.values import dataclass
+
+SECRET_MEMORY: Final = "secret memory"  # noqa: S105 - the name of a measure
+NOT_DUMPABLE: Final = "not dumpable"
+"""Names of measures, as an enclave reports them."""
+
+
+class Measure(Protocol):
+    """A measure of confinement, as an enclave reports it."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it is in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One attacker of the ``process`` column.
+
+    Attributes:
+        attacker: Who attacks, and how.
+        outcome: What comes of it where all measures are in force.
+        rests_on: The measures without which it does not hold.
+        otherwise: What comes of it where one of these is missing.
+    """
+
+    attacker: str
+    outcome: str
+    rests_on: tuple[str, ...] = ()
+    otherwise: str = ""
+
+    def on(self, missing: frozenset[str]) -> str:
+        """Return what comes of the attack where these measures are missing."""
+        return self.otherwise if missing.intersection(self.rests_on) else self.outcome
+
+
+ROWS: Final = (
+    Row("stolen disk, copied image", "safe"),
+    Row(
+        "other users, other processes",
+        "safe",
+        (NOT_DUMPABLE,),
+        "NOT SAFE from other processes of the same user: they can trace the enclave",
+    ),
+    Row(
+        "root reading memory, core dumps, swap",
+        "keys are not found",
+        (SECRET_MEMORY,),
+        "NOT SAFE here: without secret memory root finds the keys in /proc/PID/mem",
+    ),
+    Row("root changing the enclave's code, or tracing it, at any time", "NOT SAFE"),
+    Row("copied image and stolen passphrase, another machine or another program", "safe"),
+    Row("malicious disk: null cipher, malformed header", "detected"),
+    Row("malicious disk: changed header", "detected"),
+    Row("malicious disk: old header", "detected on a machine that saw a newer one"),
+    Row("malicious disk: old sectors, changed sectors", "NOT DETECTED in this version"),
+    Row(
+        "the TPM's wire: reads, changes, replays, answers for it",
+        "safe: nothing learned, nothing believed",
+    ),
+    Row("another TPM, a cleared one", "detected"),
+    Row("cold boot, DMA", "NOT SAFE"),
+)
+"""The ``process`` column of ``spec/threat-model.md``; a test holds the two together."""
+
+
+def missing(measures: Iterable[Measure]) -> frozenset[str]:
+    """Return the names of the measures that are not in force."""
+    return frozenset(measure.name for measure in measures if not measure.active)
+
+
+def shortcomings(measures: Iterable[Measure]) -> tuple[str, ...]:
+    """Return what an operator should know before relying on an enclave of this machine.
+
+    Nothing where every measure is in force; else one sentence for the keys, one for the rest.
+    """
+    lacking = sorted(missing(measures))
+    found = []
+    if SECRET_MEMORY in lacking:
+        found.append(
+            "this machine gives no secret memory: root finds the keys in the enclave's memory "
+            "(`strongroom doctor` says what mends it)"
+        )
+    others = [name for name in lacking if name != SECRET_MEMORY]
+    if others:
+        found.append(
+            f"this machine lacks measures of confinement: {', '.join(others)} "
+            "(`strongroom doctor` says what mends them)"
+        )
+    return tuple(found)
