@@ -136,7 +136,7 @@ def _elsewhere() -> str:
     """Say how to take another directory, in words that work when they are typed."""
     if os.geteuid() != _ROOT:
         return "export STRONGROOM_RUNTIME_DIR=~/.strongroom-run"
-    if os.environ.get("STRONGROOM_RUNTIME_DIR"):
+    if root() != _DEFAULT:
         return "unset STRONGROOM_RUNTIME_DIR"
     return "export STRONGROOM_RUNTIME_DIR=/root/strongroom-run"
 
