@@ -14,9 +14,9 @@ from strongroom.errors import StrongroomError
 PLACE = "docs/man/strongroom.1"
 
 _STATE_DIR = (
-    "What outlives a boot: the secrets of this machine's enclaves, and known-enclaves, which tells "
+    "What outlives a boot: the secrets of this account's enclaves, and known-enclaves, which tells "
     "for each volume which enclave it was enrolled with and the newest header seen. Whoever has a "
-    "copy of it can be this machine's enclave. By default /var/lib/strongroom for root; for others "
+    "copy of it can be this account's enclave. By default /var/lib/strongroom for root; for others "
     "strongroom in XDG_STATE_HOME, or ~/.local/state/strongroom."
 )
 _RUNTIME_DIR = (

@@ -18,11 +18,13 @@ from strongroom.errors import (
     HeaderTamperedError,
     NotLuksError,
     RollbackError,
+    SealedBlobError,
 )
 from strongroom.luks2 import (
     HEADER_COPY_BYTES,
     Backup,
     Header,
+    LoadedHeader,
     backup_size_bytes,
     check_backup,
     load_header,
@@ -84,8 +86,12 @@ def restore_backup(
         FormatError: The backup is not a whole, valid header.
     """
     data = _read(backup)
-    current = None if force else _current_header(disk)
+    present = None if force else _present_header(disk)
+    # What a header that was tampered with says of its age is the word of whoever did it.
+    current = None if present is None or _is_tampered(present, disk, tee) else present.header
     checked = check_backup(current, data, detached=disk.detached)
+    if present is not None:
+        _check_same_volume(present.header, checked)
     inspected = inspect(checked.loaded, _material(checked), tee)
     if inspected.state == "tampered":
         raise tampered(inspected.findings)
@@ -172,18 +178,36 @@ def _check_epoch(current: Header, inspected: Inspected) -> None:
         )
 
 
-def _current_header(disk: Disk) -> Header | None:
+def _check_same_volume(present: Header, checked: Backup) -> None:
+    ours, theirs = present.binary.uuid, checked.loaded.header.binary.uuid
+    if ours.lower() != theirs.lower():
+        raise RollbackError(f"the backup is of the volume {theirs}, and this one is {ours}")
+
+
+def _is_tampered(present: LoadedHeader, disk: Disk, tee: Tee) -> bool:
+    """Tell whether the enclave that the volume is sealed to finds its header changed."""
+    try:
+        material = {
+            number: disk.read_header_area(slot.area.offset_bytes, slot.area.size_bytes)
+            for number, slot in present.header.keyslots.items()
+        }
+        return inspect(present, material, tee).state == "tampered"
+    except SealedBlobError:
+        return False
+
+
+def _present_header(disk: Disk) -> LoadedHeader | None:
     # A header that is gone or damaged is what backups are for: it stops nobody from restoring. One
     # that is whole but not understood is not overwritten.
     try:
-        header = load_header(
+        loaded = load_header(
             disk.header_copy(), image_size_bytes=disk.header_size_bytes(), detached=disk.detached
-        ).header
+        )
     except (NotLuksError, HeaderBrokenError):
         return None
     # Nothing opens one with a malformed token either, and its sequence number may be anybody's.
     try:
-        strongroom_token(header)
+        strongroom_token(loaded.header)
     except FormatError:
         return None
-    return header
+    return loaded

@@ -96,7 +96,7 @@ def seal_key_for(tee: Tee, sealing: Sealing, volume_uuid: str) -> Secret:
             raise EnclaveFactorError(
                 f"the enclave factor failed: sealed to {what} {_shown(sealed)}, "
                 f"and this enclave has {_shown(own)}",
-                hint="open it on the machine that sealed it, or with the recovery key",
+                hint="open it from the account that sealed it, or with the recovery key",
             )
     if sealing.security_version > present.security_version:
         raise SecurityVersionError(
@@ -108,8 +108,9 @@ def seal_key_for(tee: Tee, sealing: Sealing, volume_uuid: str) -> Secret:
     if _key_id(seal_key, volume_uuid) != sealing.key_id:
         seal_key.erase()
         raise EnclaveFactorError(
-            "the enclave factor failed: sealed on another machine, to an enclave like this one",
-            hint="open it on the machine that sealed it, or with the recovery key",
+            "the enclave factor failed: sealed with the keys of another state directory"
+            ", to an enclave like this one",
+            hint="open it from the account that sealed it, or with the recovery key",
         )
     return seal_key
 

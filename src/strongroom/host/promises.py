@@ -65,7 +65,11 @@ ROWS: Final = (
         "NOT SAFE here: without secret memory root finds the keys in /proc/PID/mem",
     ),
     Row("root changing the enclave's code, or tracing it, at any time", "NOT SAFE"),
-    Row("copied image and stolen passphrase, another machine or another program", "safe"),
+    Row("copied image and stolen passphrase, without the account's state directory", "safe"),
+    Row(
+        "copied image, stolen passphrase, and the state directory, such as on one stolen disk",
+        "NOT SAFE",
+    ),
     Row("malicious disk: null cipher, malformed header", "detected"),
     Row("malicious disk: changed header", "detected"),
     Row("malicious disk: old header", "detected on a machine that saw a newer one"),

@@ -88,6 +88,49 @@ def test_what_was_seen_here_outlives_the_header(
         assert opened["epoch"] == 2
 
 
+def claim_to_be_newer(image: Path) -> None:
+    """Write a header that whoever has the disk can write: of a far epoch, with no right code."""
+    whole = image.read_bytes()
+    tree = tree_of(whole)
+    token = next(value for value in tree["tokens"].values() if value["type"] == "strongroom")
+    token["epoch"] = 1000
+    forged = bytearray(rewritten(whole, tree))
+    for copy in (0, BOTH_COPIES // 2):
+        forged[copy + 16 : copy + 24] = (1000).to_bytes(8, "big")
+    image.write_bytes(both_resummed(bytes(forged)))
+
+
+def test_what_a_forged_header_says_of_its_age_does_not_stop_the_restore(
+    volume: Path, operator: Operator
+) -> None:
+    operator.strongroom("header", "backup", volume, volume.parent / "newer")
+    claim_to_be_newer(volume)
+    key = ("--passphrase-file", operator.passphrase_file, "--attach", "none")
+    assert operator.strongroom("open", volume, "v", *key, check=False).returncode == 21
+    # What was seen here still decides.
+    older = operator.strongroom("header", "restore", volume, volume.parent / "backup", check=False)
+    assert older.returncode == 20
+    assert "epoch 2 was seen here" in older.stderr
+    operator.strongroom("header", "restore", volume, volume.parent / "newer")
+    with operator.opened(volume, "restored") as opened:
+        assert opened["epoch"] == 2
+
+
+def test_a_forged_header_is_not_replaced_by_that_of_another_volume(
+    volume: Path, operator: Operator
+) -> None:
+    foreign = volume.parent / "foreign.img"
+    operator.format(foreign, size="20M")
+    operator.strongroom("header", "backup", foreign, volume.parent / "foreign")
+    claim_to_be_newer(volume)
+    before = volume.read_bytes()
+    refused = operator.strongroom(
+        "header", "restore", volume, volume.parent / "foreign", check=False
+    )
+    assert refused.returncode == 20
+    assert volume.read_bytes() == before
+
+
 def test_force_is_remembered(volume: Path, operator: Operator) -> None:
     wipe(volume)
     operator.strongroom("header", "restore", volume, volume.parent / "backup", "--force")

@@ -349,7 +349,9 @@ def test_another_machine_adopts_with_the_recovery_key(
     for sealed in (PASSPHRASE, SECOND):
         with pytest.raises(EnclaveFactorError):
             life.reseal(policy, sealed, adopt=True)
-    with pytest.raises(EnclaveFactorError, match="sealed on another machine") as refused:
+    with pytest.raises(
+        EnclaveFactorError, match="sealed with the keys of another state directory"
+    ) as refused:
         life.reseal(policy, made.recovery_key)
     assert "--adopt" in refused.value.hint
     adopted = life.reseal(policy, made.recovery_key, adopt=True)

@@ -31,9 +31,9 @@ from strongroom.host.contracts import Finding
 def doctor_command(session: Session, *, successor: Path | None, check: bool) -> None:
     """Show what this machine gives and lacks.
 
-    Each finding comes with the command that mends it. Volumes that were opened here and that an
-    upgrade could lock are named. Nothing is changed. Without
-    --check the exit code is 0 whatever is found.
+    Each finding comes with the command that mends it. Volumes that were opened here are named if
+    the present enclave does not open them, or if an upgrade could lock them. Nothing is changed,
+    and no identity is made. Without --check the exit code is 0 whatever is found.
     """
     findings = session.volumes.doctor(successor)
     session.show(findings, "\n".join(_words(finding) for finding in findings))

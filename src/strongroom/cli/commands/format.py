@@ -137,10 +137,10 @@ class FormatOptions(ImageOptions, KdfOptions, PassphraseOptions):
 def format_command(session: Session, **options: Unpack[FormatOptions]) -> None:
     """Make a volume in IMAGE, a file or a block device.
 
-    The volume is LUKS2 with AES-256-XTS. Its passphrase opens it in this machine's enclave only, to
-    which the header is authenticated. It also gets a recovery key, which opens it anywhere, with
-    stock cryptsetup too. A target with a known signature is refused, and so is one that is mounted
-    or open.
+    The volume is LUKS2 with AES-256-XTS. Its passphrase opens it only in the enclave of this
+    account, so not of another user or of root under sudo; the header is authenticated to it. It
+    also gets a recovery key, which opens it anywhere, with stock cryptsetup too. A target with a
+    known signature is refused, and so is one that is mounted or open.
     """
     factors = parse_factors(options["factors"])
     check_label(options["label"])

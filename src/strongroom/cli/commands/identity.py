@@ -44,7 +44,8 @@ def identity_command(
     """Show who the enclave is.
 
     An enclave is started and reports about itself over a fresh challenge: what runs in it, who
-    signed for that, and whether hardware stands behind it. Volumes are sealed to this.
+    signed for that, and whether hardware stands behind it. Volumes are sealed to this. Where the
+    account has no identity yet, one is made.
     """
     with session.reporter() as report:
         result = session.volumes.identity(report, tee=tee, python=successor, expect=expect)
