@@ -11,9 +11,9 @@ from pathlib import Path
 from strongroom.errors import TeeError
 from strongroom.host import known_enclaves, runtime
 from strongroom.host.attestation import as_facts
-from strongroom.host.contracts import Enrolment, ForgetResult, ImageReference, TeeName, Unlocking
-from strongroom.host.images import loaded_image
+from strongroom.host.contracts import Enrolment, ForgetResult, ImageReference, TeeName
 from strongroom.host.known_enclaves import KnownEnclave
+from strongroom.host.looking import looked_at
 from strongroom.host.silence import Silent
 from strongroom.uuids import is_uuid
 
@@ -47,9 +47,8 @@ def forget(volume: str, *, header: Path | None, tee: TeeName, everything: bool) 
 
 
 def _uuid_in(image: Path, header: Path | None, tee: TeeName) -> str:
-    reference = ImageReference(image, header)
-    with loaded_image(reference, Unlocking(tee), Silent(), read_only=True) as loaded:
-        return loaded.facts.uuid
+    with looked_at(ImageReference(image, header), Silent(), tee=tee) as looked:
+        return looked.facts.uuid
 
 
 def _result(uuid: str, known: KnownEnclave | None, *, epoch_kept: bool) -> ForgetResult:
