@@ -156,7 +156,8 @@ def begin(words: list[str]) -> "Callable[[], None]":
         return lambda: None
     code = ByteCode(words[words.index("--state") + 1])
     import_through(code)
-    return code.keep
+    # An enclave that only looks leaves the state directory as it is.
+    return (lambda: None) if "--look-only" in words else code.keep
 
 
 if __name__ == "__main__":
