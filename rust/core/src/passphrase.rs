@@ -4,10 +4,14 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use rustix::io::{Errno, read, write};
+use rustix::io::{Errno, read, retry_on_intr, write};
+use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 
 use crate::secret::shielded;
 use crate::{Error, MAX_PASSPHRASE_BYTES, Result, Secret};
+
+/// What a pipe takes at once, whatever its capacity.
+const PIPE_BYTES: usize = 4096;
 
 impl Secret {
     /// Reads until the end of a file or pipe; one trailing newline is dropped.
@@ -134,9 +138,45 @@ fn read_some(fd: BorrowedFd<'_>, room: &mut [u8]) -> Result<usize> {
         match read(fd, &mut *room) {
             Ok(count) => return Ok(count),
             Err(Errno::INTR) => {}
+            Err(Errno::FAULT) => {
+                return read_through_pipe(fd, room)
+                    .map_err(|error| Error::PassphraseInput(error.into()));
+            }
             Err(error) => return Err(Error::PassphraseInput(error.into())),
         }
     }
+}
+
+/// Reads where the kernel would have to pin secret memory, which it cannot: files past the page
+/// cache, as some FUSE file systems have them.
+///
+/// The bytes lie in pages of the kernel on their way, as those of other files do in its cache.
+fn read_through_pipe(fd: BorrowedFd<'_>, room: &mut [u8]) -> rustix::io::Result<usize> {
+    let (source, sink) = pipe_with(PipeFlags::CLOEXEC)?;
+    let wanted = room.len().min(PIPE_BYTES);
+    let count = retry_on_intr(|| splice(fd, None, &sink, None, wanted, SpliceFlags::empty()))?;
+    let mut done = 0;
+    while done < count {
+        match retry_on_intr(|| read(&source, &mut room[done..count]))? {
+            0 => return Err(Errno::IO),
+            more => done += more,
+        }
+    }
+    Ok(count)
+}
+
+/// Writes where the kernel would have to pin secret memory; as [`read_through_pipe`].
+fn write_through_pipe(fd: BorrowedFd<'_>, bytes: &[u8]) -> rustix::io::Result<usize> {
+    let (source, sink) = pipe_with(PipeFlags::CLOEXEC)?;
+    let count = retry_on_intr(|| write(&sink, &bytes[..bytes.len().min(PIPE_BYTES)]))?;
+    let mut left = count;
+    while left > 0 {
+        match retry_on_intr(|| splice(&source, None, fd, None, left, SpliceFlags::empty()))? {
+            0 => return Err(Errno::IO),
+            moved => left -= moved,
+        }
+    }
+    Ok(count)
 }
 
 fn write_all(fd: BorrowedFd<'_>, mut rest: &[u8]) -> Result<()> {
@@ -145,6 +185,10 @@ fn write_all(fd: BorrowedFd<'_>, mut rest: &[u8]) -> Result<()> {
             Ok(count) if count > 0 => rest = &rest[count..],
             Ok(_) => return Err(write_failed(io::ErrorKind::WriteZero.into())),
             Err(Errno::INTR) => {}
+            Err(Errno::FAULT) => {
+                let count = write_through_pipe(fd, rest).map_err(|err| write_failed(err.into()))?;
+                rest = &rest[count..];
+            }
             Err(error) => return Err(write_failed(error.into())),
         }
     }

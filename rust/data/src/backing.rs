@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use direct::DirectBacking;
-use rustix::fs::{Advice, FallocateFlags, SeekFrom, fadvise, fallocate, seek};
+use rustix::fs::{Advice, FallocateFlags, FileType, SeekFrom, fadvise, fallocate, fstat, seek};
 use rustix::io::{Errno, ReadWriteFlags, preadv, preadv2, pwritev};
 use strongroom_sys::writeback;
 
@@ -26,6 +26,15 @@ pub trait Backing: Send + Sync {
     /// # Errors
     /// The store cannot tell.
     fn size(&self) -> io::Result<u64>;
+
+    /// Says whether the store still has its first `end` bytes: files can be cut short while they are
+    /// open, and a write behind the cut would make one longer again, with a gap that reads as zeroes.
+    ///
+    /// # Errors
+    /// The store's.
+    fn reaches(&self, _end: u64) -> io::Result<bool> {
+        Ok(true)
+    }
 
     /// Fills `buffer`.
     ///
@@ -130,6 +139,8 @@ pub enum Cached {
 #[derive(Debug)]
 pub struct FileBacking {
     file: File,
+    /// A file can be cut short and grows when it is written to; a device cannot and does not.
+    is_file: bool,
     /// Cleared once the file system has said that it cannot read without waiting.
     tells_cached: AtomicBool,
     /// Cleared once the file system or device has said that it cannot punch holes.
@@ -140,8 +151,11 @@ impl FileBacking {
     /// Takes an open descriptor; its file position is not used.
     #[must_use]
     pub fn new(fd: OwnedFd) -> Self {
+        let is_file = fstat(&fd)
+            .is_ok_and(|info| FileType::from_raw_mode(info.st_mode) == FileType::RegularFile);
         Self {
             file: File::from(fd),
+            is_file,
             tells_cached: AtomicBool::new(true),
             punches_holes: AtomicBool::new(true),
         }
@@ -152,6 +166,11 @@ impl Backing for FileBacking {
     fn size(&self) -> io::Result<u64> {
         // Seeking works on block devices too, where the metadata say zero.
         Ok(seek(&self.file, SeekFrom::End(0))?)
+    }
+
+    fn reaches(&self, end: u64) -> io::Result<bool> {
+        // Not by seeking, for which threads would wait for each other.
+        Ok(!self.is_file || fstat(&self.file)?.st_size.cast_unsigned() >= end)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
@@ -316,6 +335,16 @@ mod tests {
         let mut bytes = [0; 4096];
         let mut into = [IoSliceMut::new(&mut bytes)];
         assert_eq!(store.read_cached_at(&mut into, 0), Cached::Unknown);
+    }
+
+    #[test]
+    fn a_file_that_was_cut_short_is_told_from_a_whole_one() {
+        let store = backing(8192);
+        assert!(store.reaches(8192).unwrap());
+        store.file.set_len(8191).unwrap();
+        assert!(!store.reaches(8192).unwrap());
+        let (pipe, _other_end) = rustix::pipe::pipe().unwrap();
+        assert!(FileBacking::new(pipe).reaches(8192).unwrap(), "no file");
     }
 
     #[test]

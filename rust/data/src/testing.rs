@@ -51,6 +51,10 @@ impl MemoryBacking {
         self.bytes.lock().unwrap().truncate(size);
     }
 
+    pub(crate) fn grow(&self, size: usize) {
+        self.bytes.lock().unwrap().resize(size, 0);
+    }
+
     pub(crate) fn contents(&self) -> Vec<u8> {
         self.bytes.lock().unwrap().clone()
     }
@@ -59,6 +63,10 @@ impl MemoryBacking {
 impl Backing for MemoryBacking {
     fn size(&self) -> io::Result<u64> {
         Ok(self.bytes.lock().unwrap().len() as u64)
+    }
+
+    fn reaches(&self, end: u64) -> io::Result<bool> {
+        Ok(self.size()? >= end)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {

@@ -124,6 +124,7 @@ impl Volume {
     ///
     /// # Errors
     /// Read-only, beyond the end, closed, or the disk's; part of it may have been written.
+    /// [`IoError::Truncated`] where the store was cut short, wherever the write is.
     pub fn write(&self, workspace: &mut Workspace, offset: u64, data: &mut [u8]) -> Result<()> {
         let length = data.len() as u64;
         let result = self.write_piece(workspace, offset, data);
@@ -166,7 +167,7 @@ impl Volume {
     /// Makes every acknowledged write durable.
     ///
     /// # Errors
-    /// Closed, the disk's, or [`IoError::FlushFailed`] for ever after one failure: the kernel
+    /// Closed, the disk's, [`IoError::Truncated`], or [`IoError::FlushFailed`] for ever after one failure: the kernel
     /// reports lost pages once only, so a later success would prove nothing.
     pub fn flush(&self) -> Result<()> {
         let result = self.sync();
@@ -176,7 +177,7 @@ impl Volume {
 
     /// As [`Volume::flush`], on behalf of another request, which is counted instead.
     pub(crate) fn sync(&self) -> Result<()> {
-        let backing = self.backing()?;
+        let backing = self.whole_backing()?;
         self.flusher.flush(backing.as_ref())
     }
 
@@ -226,6 +227,18 @@ impl Volume {
     fn backing(&self) -> Result<Arc<dyn Backing>> {
         let backing = self.backing.read().unwrap_or_else(PoisonError::into_inner);
         backing.clone().ok_or(IoError::ShutDown)
+    }
+
+    /// Returns the store, if it still has all of the volume.
+    ///
+    /// One that was cut short has lost data that was acknowledged, so that no flush succeeds after.
+    fn whole_backing(&self) -> Result<Arc<dyn Backing>> {
+        let backing = self.backing()?;
+        if !backing.reaches(self.geometry.position(self.geometry.size_bytes))? {
+            self.flusher.fail();
+            return Err(IoError::Truncated);
+        }
+        Ok(backing)
     }
 
     fn zero_pieces(

@@ -59,6 +59,10 @@ impl Backing for DirectBacking {
         self.0.size()
     }
 
+    fn reaches(&self, end: u64) -> io::Result<bool> {
+        self.0.reaches(end)
+    }
+
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let short = io::ErrorKind::UnexpectedEof;
         let mut done = 0;

@@ -110,7 +110,7 @@ impl Volume {
 
     /// Encrypts ranges in place, writes them, and leaves each one's outcome in it.
     pub(crate) fn write_extents(&self, workspace: &mut Workspace, extents: &mut [Extent<'_>]) {
-        let backing = match self.backing() {
+        let backing = match self.whole_backing() {
             Ok(backing) => backing,
             Err(error) => return fail_all(extents, error),
         };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Flushes, one at a time, that never forget a failure.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::backing::Backing;
@@ -14,6 +14,8 @@ use crate::error::{IoError, Result};
 #[derive(Default)]
 pub(crate) struct Flusher {
     arrivals: AtomicU64,
+    /// Acknowledged writes may be lost: no flush succeeds any more.
+    failed: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -21,15 +23,19 @@ pub(crate) struct Flusher {
 struct State {
     /// The last arrival that a successful flush began after.
     covered: u64,
-    failed: bool,
 }
 
 impl Flusher {
+    /// Lets every later flush fail: the store is known to have lost something.
+    pub(crate) fn fail(&self) {
+        self.failed.store(true, Ordering::SeqCst);
+    }
+
     /// Makes durable what was written before the call.
     pub(crate) fn flush(&self, backing: &dyn Backing) -> Result<()> {
         let arrival = self.arrivals.fetch_add(1, Ordering::SeqCst) + 1;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.failed {
+        if self.failed.load(Ordering::SeqCst) {
             return Err(IoError::FlushFailed);
         }
         if state.covered >= arrival {
@@ -37,7 +43,7 @@ impl Flusher {
         }
         let covers = self.arrivals.load(Ordering::SeqCst);
         if let Err(error) = backing.flush() {
-            state.failed = true;
+            self.fail();
             return Err(error.into());
         }
         state.covered = covers;

@@ -150,6 +150,26 @@ fn a_shrunken_image_is_an_error_not_a_panic() {
 }
 
 #[test]
+fn a_store_that_was_cut_short_takes_nothing_and_is_never_flushed() {
+    let (backing, volume) = volume(512, 8192);
+    write(&volume, 0, &[1; 8192]).unwrap();
+    let whole = backing.contents();
+    backing.shrink(clamp(SEGMENT_OFFSET) + 4096);
+    assert_eq!(write(&volume, 4096, &[2; 512]), Err(IoError::Truncated));
+    assert_eq!(write(&volume, 8000, &[2; 100]), Err(IoError::Truncated));
+    assert_eq!(write(&volume, 0, &[2; 512]), Err(IoError::Truncated));
+    assert_eq!(read(&volume, 4096, 512), Err(IoError::Truncated));
+    assert_eq!(read(&volume, 0, 4096).unwrap(), [1; 4096]);
+    assert_eq!(
+        backing.contents()[..],
+        whole[..clamp(SEGMENT_OFFSET) + 4096]
+    );
+    assert_eq!(volume.flush(), Err(IoError::Truncated));
+    backing.grow(whole.len());
+    assert_eq!(volume.flush(), Err(IoError::FlushFailed));
+}
+
+#[test]
 fn a_failed_flush_is_never_forgotten() {
     let (backing, volume) = volume(512, 64 * 1024);
     volume.flush().unwrap();
