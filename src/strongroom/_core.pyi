@@ -24,6 +24,7 @@ __all__ = [
     "TpmSession",
     "Volume",
     "adopt_orphans",
+    "allow_reading",
     "argon2",
     "cipher_backend",
     "confine",
@@ -588,6 +589,9 @@ def forbid_reading() -> None:
 
     Root can read it all the same. A program that this process executes can be traced again.
     """
+
+def allow_reading() -> None:
+    """Let processes of the same user see again what this one has open. It must have no secret."""
 
 def die_with_parent() -> None:
     """Ask the kernel to kill this process when the thread that started it ends."""

@@ -20,11 +20,12 @@ from strongroom.host.contracts import ImageReference, OpenRequest
 from strongroom.host.launch import launch
 from strongroom.host.request import encode_request
 from strongroom.host.silence import Silent
-from tests.harness import STRONGROOM, Operator
+from tests.harness import Operator
 
 pytestmark = pytest.mark.system
 
 COUNTING: Final = (sys.executable, "-X", "importtime")
+PROGRAM: Final = ("-I", "-m", "strongroom")
 SECONDS: Final = 60.0
 
 MOST_OF_THE_COMMAND: Final = {"--help": 140, "list": 145, "open": 185}
@@ -53,7 +54,7 @@ def image(operator: Operator) -> Path:
 
 @pytest.mark.parametrize("command", ["--help", "list"])
 def test_a_command_loads_little(operator: Operator, command: str) -> None:
-    done = operator.run(*COUNTING, STRONGROOM, command)
+    done = operator.run(*COUNTING, *PROGRAM, command)
     modules = imported(done.stderr)
     assert len(modules) <= MOST_OF_THE_COMMAND[command], sorted(modules)
     assert not modules & SLOW
@@ -63,7 +64,7 @@ def test_a_command_loads_little(operator: Operator, command: str) -> None:
 def test_open_loads_little(operator: Operator, image: Path) -> None:
     key = ("--passphrase-file", operator.passphrase_file)
     try:
-        done = operator.run(*COUNTING, STRONGROOM, "open", image, "v", "--attach", "none", *key)
+        done = operator.run(*COUNTING, *PROGRAM, "open", image, "v", "--attach", "none", *key)
     finally:
         operator.close("v", check=False)
     modules = imported(done.stderr)

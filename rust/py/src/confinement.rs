@@ -119,3 +119,9 @@ pub(crate) fn ignore_signals() -> PyResult<()> {
 pub(crate) fn forbid_reading() -> PyResult<()> {
     sys::forbid_reading().map_err(PlatformError::new_err)
 }
+
+/// Lets processes of the same user see again what this one has open.
+#[pyfunction]
+pub(crate) fn allow_reading() -> PyResult<()> {
+    sys::allow_reading().map_err(PlatformError::new_err)
+}

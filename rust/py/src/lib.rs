@@ -34,7 +34,7 @@ mod core_module {
     };
     #[pymodule_export]
     use super::confinement::{
-        Measure, adopt_orphans, confine, die_with_parent, enter_namespaces, forbid_reading,
+        Measure, adopt_orphans, allow_reading, confine, die_with_parent, enter_namespaces, forbid_reading,
         ignore_signals, secret_memory,
     };
     #[pymodule_export]

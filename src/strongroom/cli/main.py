@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str] | None = None, *, volumes: Volumes | None = No
     if os.environ.get(COMPLETE):
         return _complete(session, os.environ[COMPLETE])
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         return _run(session, words)
     except ReaderGoneError:
         return failure.EXIT_READER_GONE

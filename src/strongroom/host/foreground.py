@@ -4,6 +4,7 @@
 import os
 import subprocess
 
+from strongroom import _core
 from strongroom.host import daemon, runtime
 from strongroom.host.contracts import OpenRequest, Reporter
 from strongroom.host.runtime import VolumeDirectory
@@ -31,6 +32,9 @@ def serve_volume(
     Raises:
         StrongroomError: The volume could not be opened, or the enclave died.
     """
+    # No passphrase is ever in this process, and other hosts must see what it has open: that is how
+    # they find a device that is in use.
+    _core.allow_reading()
     for removed in runtime.sweep():
         report.notice(f"cleaned up after a crash: {removed}")
     key_processes: list[subprocess.Popen[bytes]] = []

@@ -78,7 +78,7 @@ def check_witness(witness: Witness, cores: dict[str, int]) -> None:
     marks = {
         "enclave": b"strongroom/enclave/start.py",
         "host": b"strongroom.host.daemon",
-        "cli": str(STRONGROOM).encode(),
+        "cli": b"-m\0strongroom\0",
     }
     for role, least in cores.items():
         for kind in ("core", "running", "stopped"):

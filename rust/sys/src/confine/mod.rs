@@ -28,7 +28,7 @@ use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
 
 pub use namespaces::{Namespace, enter_namespaces};
-pub use process::{adopt_orphans, die_with_parent, forbid_reading};
+pub use process::{adopt_orphans, allow_reading, die_with_parent, forbid_reading};
 
 /// One measure of confinement, and whether the kernel granted it.
 #[derive(Clone, Debug, Eq, PartialEq)]

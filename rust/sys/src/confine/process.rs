@@ -43,6 +43,15 @@ pub fn forbid_reading() -> Result<(), String> {
     forbid_dumping().map(drop)
 }
 
+/// Undoes the part of [`forbid_reading`] that hides what this process has open, for one that turns
+/// out to have no secret. The core limit stays.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn allow_reading() -> Result<(), String> {
+    set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(|error| failure("prctl", error))
+}
+
 /// Sets the core limit to 0. Quirk: a limit of 0 does not stop dumps that are piped to a handler;
 /// [`forbid_dumping`] does.
 pub(super) fn forbid_core_dumps() -> Result<String, String> {
