@@ -36,8 +36,9 @@ def test_every_enclave_starts_and_names_the_limit(operator: Operator, limit_byte
     require_tools("prlimit")
     image, key = operator.place / "image", ("--passphrase-file", operator.passphrase_file)
     operator.format(image)
-    operator.run(*limited(limit_bytes), "open", image, "locked", "--attach", "none", *key)
+    done = operator.run(*limited(limit_bytes), "open", image, "locked", "--attach", "none", *key)
     try:
+        assert done.stderr.count("measures of confinement are missing here: secret memory") == 1
         found = secret_memory(operator)
     finally:
         operator.close("locked")
@@ -60,8 +61,9 @@ def test_the_kernels_default_is_enough(operator: Operator) -> None:
     operator.format(image)
     with operator.opened(image, "locked"):
         before = secret_memory(operator)
-    operator.run(*limited(DEFAULT), "open", image, "locked", "--attach", "none", *key)
+    done = operator.run(*limited(DEFAULT), "open", image, "locked", "--attach", "none", *key)
     try:
+        assert ("secret memory" in done.stderr) == (not before["active"])
         assert secret_memory(operator) == before
     finally:
         operator.close("locked")

@@ -106,10 +106,10 @@ def save(operator: Operator, point: Path) -> None:
     (point / "work").write_bytes(SAVED)
 
 
-def check_saved(operator: Operator, point: Path) -> None:
+def check_saved(operator: Operator, point: Path, attach: str = "fuse") -> None:
     """Open the volume again: the file is whole, and so is the file system."""
     subprocess.run(["umount", "-l", point], check=False, stderr=subprocess.DEVNULL)
-    with operator.opened(operator.place / "image", "again", "--attach", "fuse") as facts:
+    with operator.opened(operator.place / "image", "again", "--attach", attach) as facts:
         operator.run("e2fsck", "-fp", facts["device"], check=False)
         operator.run("e2fsck", "-fn", facts["device"])
         operator.run("mount", facts["device"], point)
