@@ -34,8 +34,8 @@ mod core_module {
     };
     #[pymodule_export]
     use super::confinement::{
-        Measure, adopt_orphans, allow_reading, confine, die_with_parent, enter_namespaces, forbid_reading,
-        ignore_signals, secret_memory,
+        Measure, adopt_orphans, allow_reading, confine, die_with_parent, enter_namespaces,
+        forbid_reading, ignore_signals, secret_memory,
     };
     #[pymodule_export]
     use super::hpke::HpkeReceiver;

@@ -48,8 +48,6 @@ def main(arguments: Sequence[str] | None = None, *, volumes: Volumes | None = No
     if os.environ.get(COMPLETE):
         return _complete(session, os.environ[COMPLETE])
     try:
-        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
         return _run(session, words)
     except ReaderGoneError:
         return failure.EXIT_READER_GONE
@@ -69,6 +67,8 @@ def _wants_json(session: Session, words: Sequence[str]) -> bool:
 
 
 def _run(session: Session, words: list[str]) -> int:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with root.make_context(PROGRAM, words, obj=session) as context:
             root.invoke(context)

@@ -18,7 +18,7 @@ def test_a_key_at_the_terminal_closes_the_kernels_nbd_in_order() -> None:
     result = run_in_guest(
         [sys.executable, "-m", "tests.system.lifecycle.guest_signals"],
         modules=("nbd", "ext4", "crc32c_generic"),
-        timeout=500,
+        timeout=560,
         environment={"PYTHONPATH": str(ROOT), "STRONGROOM_STATE_DIR": "/run/state"},
     )
     assert result.status == 0, result.output + result.console
