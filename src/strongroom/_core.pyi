@@ -479,7 +479,8 @@ class Volume:
         """Return running totals since opening.
 
         ``read_bytes, written_bytes, reads, writes, flushes, trims, zeroes, errors, connections``
-        (connections: now open).
+        (now open), ``refused_connections`` (there were too many) and ``failed_flushes`` (after the
+        first one, every flush fails).
         """
 
     def flush(self) -> None:
@@ -489,8 +490,11 @@ class Volume:
             DiskError: The disk said no, now or at any earlier flush.
         """
 
+    def erase(self) -> None:
+        """Erase the key, without waiting for the disk; later requests fail. :meth:`flush` works."""
+
     def close(self) -> None:
-        """Erase the key and release the descriptor. Doing it twice is allowed."""
+        """Erase the key and release the descriptor, which may wait for the disk."""
 
 @final
 class NbdServer:

@@ -313,6 +313,13 @@ class OutputError(PlatformError):
     summary = "done, and standard output cannot be written"
 
 
+class UnflushedError(PlatformError):
+    """The volume is closed, but its last flush failed: what was written last may be lost."""
+
+    exit_code = 56
+    summary = "closed, but what was written last may be lost"
+
+
 # --- the other side of the boundary ---------------------------------------------------------------
 
 
@@ -328,6 +335,13 @@ class EnclaveGoneError(BoundaryError):
 
     exit_code = 61
     summary = "the enclave ended unexpectedly"
+
+
+class NotAnsweringError(BoundaryError):
+    """The enclave, or a volume's host process, lives and does not answer in time."""
+
+    exit_code = 62
+    summary = "the enclave or a host process does not answer"
 
 
 # --- who the enclave is ---------------------------------------------------------------------------

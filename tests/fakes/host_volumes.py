@@ -199,6 +199,7 @@ class FakeVolumes:
             name=name,
             image=str(request.image.path),
             state="open",
+            problems=(),
             uuid=UUID,
             socket=f"/run/strongroom/{name}/nbd.sock",
             uri=f"nbd+unix:///?socket=/run/strongroom/{name}/nbd.sock",

@@ -114,7 +114,7 @@ def test_an_enclave_loads_little(tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -X importtime "$@"\n')
     python.chmod(0o700)
-    with (tmp_path / "log").open("wb") as log, launch(Silent(), log, python=python) as enclave:
+    with (tmp_path / "log").open("w+b") as log, launch(Silent(), log, python=python) as enclave:
         enclave.call(calls.Describe())
     modules = imported((tmp_path / "log").read_text())
     assert "strongroom.enclave.running" in modules

@@ -28,6 +28,8 @@ pub(crate) struct Counters {
     zeroes: AtomicU64,
     errors: AtomicU64,
     connections: AtomicU64,
+    refused_connections: AtomicU64,
+    failed_flushes: AtomicU64,
 }
 
 /// One reading of a volume's running totals.
@@ -51,6 +53,10 @@ pub struct Totals {
     pub errors: u64,
     /// Connections that are open now.
     pub connections: u64,
+    /// Connections that were closed because there were too many.
+    pub refused_connections: u64,
+    /// Flushes that failed. After the first one, what was written may be lost and all others fail.
+    pub failed_flushes: u64,
 }
 
 impl Counters {
@@ -80,6 +86,16 @@ impl Counters {
         ConnectionGuard(self)
     }
 
+    /// Counts a connection for which there was no room.
+    pub(crate) fn refuse_connection(&self) {
+        self.refused_connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a flush that failed, whichever request needed it.
+    pub(crate) fn fail_flush(&self) {
+        self.failed_flushes.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn totals(&self) -> Totals {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Totals {
@@ -92,6 +108,8 @@ impl Counters {
             zeroes: of(&self.zeroes),
             errors: of(&self.errors),
             connections: of(&self.connections),
+            refused_connections: of(&self.refused_connections),
+            failed_flushes: of(&self.failed_flushes),
         }
     }
 }

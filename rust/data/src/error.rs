@@ -52,7 +52,6 @@ impl IoError {
             Self::NoMemory => Errno::NOMEM,
             Self::Cipher | Self::Truncated | Self::FlushFailed => Errno::IO,
             Self::Disk(number) => match Errno::from_raw_os_error(number) {
-                Errno::PERM | Errno::ROFS | Errno::ACCESS => Errno::PERM,
                 Errno::NOSPC | Errno::DQUOT | Errno::FBIG => Errno::NOSPC,
                 Errno::NOMEM => Errno::NOMEM,
                 _ => Errno::IO,
@@ -165,7 +164,9 @@ mod tests {
             (122, 28),
             (27, 28),
             (12, 12),
-            (30, 1),
+            (1, 5),
+            (13, 5),
+            (30, 5),
             (121, 5),
         ] {
             assert_eq!(IoError::Disk(disk).nbd_errno(), wire, "errno {disk}");

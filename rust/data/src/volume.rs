@@ -178,7 +178,11 @@ impl Volume {
     /// As [`Volume::flush`], on behalf of another request, which is counted instead.
     pub(crate) fn sync(&self) -> Result<()> {
         let backing = self.whole_backing()?;
-        self.flusher.flush(backing.as_ref())
+        let result = self.flusher.flush(backing.as_ref());
+        if result.is_err() {
+            self.counters.fail_flush();
+        }
+        result
     }
 
     /// Hints that a range was written for good, so that a later flush finds less to do.
@@ -204,18 +208,26 @@ impl Volume {
         result
     }
 
-    /// Erases the key and releases the store; later requests fail with [`IoError::ShutDown`].
+    /// Erases the key; later reads and writes fail with [`IoError::ShutDown`], and
+    /// [`Volume::flush`] still works.
     ///
-    /// Does not wait for the disk. The store is released when the last transfer that is under way
-    /// ends. It does not flush: the caller decides what a failed flush means. Doing it twice is
-    /// allowed.
-    pub fn close(&self) {
+    /// Does not wait for the disk. Doing it twice is allowed.
+    pub fn erase(&self) {
         let transform = self
             .transform
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         drop(transform);
+    }
+
+    /// Erases the key and releases the store; later requests fail with [`IoError::ShutDown`].
+    ///
+    /// The key is gone before anything waits. The store is released when the last transfer that is
+    /// under way ends, and some disks are waited for then. It does not flush: the caller decides
+    /// what a failed flush means. Doing it twice is allowed.
+    pub fn close(&self) {
+        self.erase();
         let backing = self
             .backing
             .write()

@@ -100,11 +100,17 @@ impl Volume {
         counters.set_item("zeroes", totals.zeroes)?;
         counters.set_item("errors", totals.errors)?;
         counters.set_item("connections", totals.connections)?;
+        counters.set_item("refused_connections", totals.refused_connections)?;
+        counters.set_item("failed_flushes", totals.failed_flushes)?;
         Ok(counters)
     }
 
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
         py.detach(|| self.0.flush()).map_err(from_io)
+    }
+
+    fn erase(&self, py: Python<'_>) {
+        py.detach(|| self.0.erase());
     }
 
     fn close(&self, py: Python<'_>) {

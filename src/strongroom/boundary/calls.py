@@ -427,6 +427,17 @@ class Counters:
     zeroes: Counter
     errors: Counter
     connections: Counter
+    refused_connections: Counter
+    """Connections that were closed because there were too many."""
+    failed_flushes: Counter
+    """Not 0: written data may be lost, and every later flush fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    """Whether what was written before the call is durable now."""
+
+    done: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -695,8 +706,25 @@ class RestoreHeader(Call[BackupWritten]):
 
 
 @dataclass(frozen=True, slots=True)
+class Flush(Call[Flushed]):
+    """Make what was written durable. Answers within about a second, done or not: ask again."""
+
+    result: ClassVar[type[object]] = Flushed
+
+
+@dataclass(frozen=True, slots=True)
+class Erase(Call[Done]):
+    """Erase every key at once, without waiting for the disk; clients get errors from then on.
+
+    ``Shutdown`` alone may follow.
+    """
+
+    result: ClassVar[type[object]] = Done
+
+
+@dataclass(frozen=True, slots=True)
 class Shutdown(Call[Done]):
-    """Stop serving, flush, erase every key. The enclave ends after answering."""
+    """Stop serving, erase every key, flush. Takes half a minute at most; then the enclave ends."""
 
     result: ClassVar[type[object]] = Done
 
@@ -722,6 +750,8 @@ ECALLS: Final[tuple[type[Call[object]], ...]] = (
     CreateVolume,
     Describe,
     DumpHeader,
+    Erase,
+    Flush,
     HandOver,
     LoadDisk,
     LookAtDisk,

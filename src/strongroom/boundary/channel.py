@@ -22,16 +22,24 @@ from strongroom.boundary.schema import decode_message, encode_message
 from strongroom.boundary.stream import (
     ByteStream,
     EndOfStreamError,
+    StalledError,
     close_all,
     receive_frame,
     send_frame,
 )
-from strongroom.errors import BoundaryError, EnclaveGoneError, StrongroomError
+from strongroom.errors import (
+    BoundaryError,
+    EnclaveGoneError,
+    NotAnsweringError,
+    StrongroomError,
+)
 from strongroom.values import dataclass
 
 _CALL, _RESULT, _ERROR = 0, 1, 2
 _KINDS: Final = (_CALL, _RESULT, _ERROR)
 _MAX_ERROR_TEXT: Final = 1000
+_PATIENCE_SECONDS: Final = 0.1
+"""How often a caller that waits is asked whether it goes on waiting."""
 
 ResultT = TypeVar("ResultT")
 Registry = Mapping[str, type[Call[object]]]
@@ -65,11 +73,30 @@ class ViolationError(BoundaryError):
     exit_code = BoundaryError.exit_code
 
 
+class PeerLeftError(EnclaveGoneError):
+    """The other side of a caller ended before it answered; it did not say so itself."""
+
+    exit_code = EnclaveGoneError.exit_code
+
+
+class PeerSilentError(NotAnsweringError):
+    """The other side of a caller does not answer; it did not say so itself."""
+
+    exit_code = NotAnsweringError.exit_code
+
+
 class Handler(Protocol):
     """Answers one incoming call; what it raises goes back as an error."""
 
     def __call__(self, received: Received) -> object:
         """Return a message of the call's ``result`` class."""
+
+
+class Patience(Protocol):
+    """Says, again and again while there is no answer, whether to go on waiting for it."""
+
+    def __call__(self) -> bool:
+        """Return whether to go on."""
 
 
 class Caller:
@@ -79,42 +106,76 @@ class Caller:
         self._stream = stream
         self._ocalls = ocalls
         self._on_ocall = on_ocall
+        self._overdue: Call[object] | None = None
+        self._stalled: str | None = None
 
-    def call(self, request: Call[ResultT]) -> ResultT:
+    def call(self, request: Call[ResultT], patience: Patience | None = None) -> ResultT:
         """Make a call and return its answer; ocalls are answered in between.
+
+        After a call that was given up, the next one first waits for that answer, and drops it.
+
+        Args:
+            request: The call.
+            patience: Asked while there is no answer; without it there is no limit.
 
         Raises:
             StrongroomError: What the other side raised.
-            EnclaveGoneError: The other side ended before it answered.
+            PeerSilentError: ``patience`` ended, or the other side stopped within a message, after
+                which no call is possible any more.
+            PeerLeftError: The other side ended before it answered.
             BoundaryError: The other side broke the rules.
         """
+        if self._stalled is not None:
+            raise PeerSilentError(self._stalled)
         try:
+            self._settle(patience)
             _send(self._stream, _CALL, type(request).__name__, request)
-            return self._await_result(request)
+            return self._await_result(request, patience)
+        except StalledError as err:
+            self._stalled = err.message
+            raise PeerSilentError(err.message) from err
         except EndOfStreamError as err:
-            raise EnclaveGoneError(
-                "the enclave ended before it answered", hint="its log says why"
-            ) from err
+            raise PeerLeftError("the enclave ended before it answered") from err
 
     def close(self) -> None:
         """Close the stream."""
         self._stream.close()
 
-    def _await_result(self, request: Call[ResultT]) -> ResultT:
+    def _settle(self, patience: Patience | None) -> None:
+        """Take the answer of a call that was given up, if there is one, and drop it."""
+        overdue, self._overdue = self._overdue, None
+        if overdue is not None:
+            close_all(self._await_answer(overdue, patience)[2])
+
+    def _await_result(self, request: Call[ResultT], patience: Patience | None) -> ResultT:
+        kind, fields, descriptors = self._await_answer(request, patience)
+        if kind == _ERROR:
+            close_all(descriptors)
+            raise _error_from(fields)
+        # `result` is declared beside the type argument of Call, which is what makes this true.
+        result_kind: type[ResultT] = request.result  # type: ignore[assignment]
+        return _decode_or_close(result_kind, fields, descriptors)
+
+    def _await_answer(
+        self, request: Call[object], patience: Patience | None
+    ) -> tuple[int, cbor.Value, list[int]]:
+        """Answer ocalls until the answer to the request comes."""
         while True:
+            self._await_frame(request, patience)
             kind, name, fields, descriptors = _receive(self._stream)
             if kind == _CALL:
                 answer_call(self._stream, self._ocalls, self._on_ocall, (name, fields, descriptors))
                 continue
-            if kind == _ERROR:
-                close_all(descriptors)
-                raise _error_from(fields)
-            if name != type(request).__name__:
+            if kind == _RESULT and name != type(request).__name__:
                 close_all(descriptors)
                 raise BoundaryError("the boundary answered another call")
-            # `result` is declared beside the type argument of Call, which is what makes this true.
-            result_kind: type[ResultT] = request.result  # type: ignore[assignment]
-            return _decode_or_close(result_kind, fields, descriptors)
+            return kind, fields, descriptors
+
+    def _await_frame(self, request: Call[object], patience: Patience | None) -> None:
+        while patience is not None and not self._stream.wait_readable(_PATIENCE_SECONDS):
+            if not patience():
+                self._overdue = request
+                raise PeerSilentError("the enclave does not answer")
 
 
 class Responder:

@@ -8,11 +8,13 @@ descriptors; they come with the first byte of their frame.
 import array
 import contextlib
 import os
+import select
 import socket
+import struct
 from typing import Final, Protocol
 
 from strongroom.boundary.schema import MAX_DESCRIPTORS
-from strongroom.errors import BoundaryError
+from strongroom.errors import BoundaryError, NotAnsweringError
 
 MAX_FRAME_BYTES: Final = 1024 * 1024
 """Largest frame; the largest declared message, a header dump, is half of it."""
@@ -23,12 +25,20 @@ _FD_BYTES: Final = array.array("i").itemsize
 _ANCILLARY_BYTES: Final = socket.CMSG_LEN(MAX_DESCRIPTORS * _FD_BYTES)
 _CLOSE_ON_EXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
 _TRUNCATED: Final = int(socket.MSG_CTRUNC)
+_TIMEVAL: Final = struct.Struct("ll")
+_MID_MESSAGE: Final = "the other side of the boundary stopped in the middle of a message"
 
 
 class EndOfStreamError(BoundaryError):
     """The other side has closed the stream between two frames."""
 
     exit_code = BoundaryError.exit_code
+
+
+class StalledError(NotAnsweringError):
+    """The other side stopped in the middle of a message: the stream is of no use any more."""
+
+    exit_code = NotAnsweringError.exit_code
 
 
 class ByteStream(Protocol):
@@ -44,17 +54,29 @@ class ByteStream(Protocol):
     def receive(self, size: int) -> tuple[bytes, list[int]]:
         """Return 1 to ``size`` bytes and what descriptors came with them; empty at the end."""
 
+    def wait_readable(self, seconds: float) -> bool:
+        """Wait for bytes, or for the end of the stream, and say whether they came in time."""
+
     def close(self) -> None:
         """Close the stream."""
 
 
 class UnixStream:
-    """A connected UNIX stream socket, which carries descriptors."""
+    """A connected UNIX stream socket, which carries descriptors.
+
+    Args:
+        connected: The socket, which is owned from now on.
+        stall_seconds: How long one :meth:`send` or :meth:`receive` may wait, and raise an
+            ``OSError`` then; ``None`` leaves the socket as it is.
+    """
 
     carries_descriptors = True
 
-    def __init__(self, connected: socket.socket) -> None:
+    def __init__(self, connected: socket.socket, *, stall_seconds: int | None = None) -> None:
         self._socket = connected
+        if stall_seconds is not None:
+            for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+                connected.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(stall_seconds, 0))
 
     def send(self, data: bytes, descriptors: list[int]) -> None:
         """See :class:`ByteStream`."""
@@ -72,6 +94,10 @@ class UnixStream:
             close_all(descriptors)
             raise BoundaryError("a boundary message came with too many descriptors")
         return data, descriptors
+
+    def wait_readable(self, seconds: float) -> bool:
+        """See :class:`ByteStream`."""
+        return _readable(self._socket.fileno(), seconds)
 
     def close(self) -> None:
         """See :class:`ByteStream`."""
@@ -94,6 +120,10 @@ class TcpStream:
     def receive(self, size: int) -> tuple[bytes, list[int]]:
         """See :class:`ByteStream`."""
         return self._socket.recv(size), []
+
+    def wait_readable(self, seconds: float) -> bool:
+        """See :class:`ByteStream`."""
+        return _readable(self._socket.fileno(), seconds)
 
     def close(self) -> None:
         """See :class:`ByteStream`."""
@@ -120,6 +150,10 @@ class PipeStream:
         """See :class:`ByteStream`."""
         return os.read(self._read_fd, size), []
 
+    def wait_readable(self, seconds: float) -> bool:
+        """See :class:`ByteStream`."""
+        return _readable(self._read_fd, seconds)
+
     def close(self) -> None:
         """See :class:`ByteStream`."""
         close_all([self._read_fd, self._write_fd])
@@ -130,11 +164,14 @@ def send_frame(stream: ByteStream, payload: bytes, descriptors: list[int]) -> No
 
     Raises:
         BoundaryError: It is larger than :data:`MAX_FRAME_BYTES`, or the other side is gone.
+        StalledError: The other side does not take it, and the stream has a limit for that.
     """
     if len(payload) > MAX_FRAME_BYTES:
         raise BoundaryError(f"a boundary message of {len(payload)} bytes is too large")
     try:
         stream.send(len(payload).to_bytes(_LENGTH_BYTES, "big") + payload, descriptors)
+    except (BlockingIOError, TimeoutError) as err:
+        raise StalledError(_MID_MESSAGE) from err
     except OSError as err:
         raise EndOfStreamError(f"the other side of the boundary is gone: {err.strerror}") from err
 
@@ -145,6 +182,7 @@ def receive_frame(stream: ByteStream) -> tuple[bytes, list[int]]:
     Raises:
         EndOfStreamError: The stream ended between two frames.
         BoundaryError: The frame is empty, too large or cut short, or has too many descriptors.
+        StalledError: The rest of it does not come, and the stream has a limit for that.
     """
     descriptors: list[int] = []
     try:
@@ -165,6 +203,8 @@ def _receive_exactly(
     while len(received) < size:
         try:
             data, came = stream.receive(size - len(received))
+        except (BlockingIOError, TimeoutError) as err:
+            raise StalledError(_MID_MESSAGE) from err
         except OSError as err:
             raise EndOfStreamError(f"the boundary broke: {err.strerror}") from err
         descriptors += came
@@ -176,6 +216,13 @@ def _receive_exactly(
             raise BoundaryError("the boundary was cut in the middle of a message")
         received += data
     return bytes(received)
+
+
+def _readable(descriptor: int, seconds: float) -> bool:
+    # Not select(), which knows no descriptor beyond 1023.
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _descriptors_in(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

@@ -10,19 +10,18 @@
       +-- LookAtDisk--> looked --DumpHeader, BackupHeader
       +-- CreateVolume, ReadBackup, RestoreHeader
 
-``Describe``, ``ProveIdentity``, ``RunSelftest``, ``NewRecipient``, ``BecomeSuccessor`` and
-``Shutdown`` are allowed in every state. A call in the wrong state is refused: the host's own code
-never makes one.
+``ReadCounters`` and ``Flush`` are allowed from ``unlocked`` on. ``Describe``, ``ProveIdentity``,
+``RunSelftest``, ``NewRecipient``, ``BecomeSuccessor``, ``Erase`` and ``Shutdown`` are allowed in
+every state; after ``Erase`` nothing but ``Shutdown`` is. A call in the wrong state is refused: the
+host's own code never makes one.
 """
 
 import json
-import os
-import stat
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from strongroom import __version__, _core
-from strongroom._core import FuseServer, HpkeReceiver, NbdServer, Volume
+from strongroom._core import HpkeReceiver, Volume
 from strongroom.boundary import calls
 from strongroom.boundary.calls import Call
 from strongroom.boundary.channel import Received
@@ -36,7 +35,7 @@ from strongroom.enclave.disk import Disk
 from strongroom.enclave.inspection import Inspected, inspect, look
 from strongroom.enclave.opening import Opened, Progress, ensure_way_in
 from strongroom.enclave.recipients import Recipients
-from strongroom.enclave.serving import ChannelServer
+from strongroom.enclave.unlocked import UnlockedVolume
 from strongroom.errors import BoundaryError, InternalError, UnsupportedCipherError
 from strongroom.luks2 import LoadedHeader, describe, load_header, look_at_header
 from strongroom.luks2.limits import WRITABLE_CIPHER
@@ -44,9 +43,6 @@ from strongroom.tee.provider import Tee
 from strongroom.values import dataclass
 
 PartT = TypeVar("PartT")
-
-_FUSE_NUMBER = os.makedev(10, 229)
-"""Of ``/dev/fuse``. Spec: Documentation/admin-guide/devices.txt."""
 
 _ACCEPTED = "the changed header was accepted and authenticated anew"
 _ACCEPTED_ONCE = "the changed header was accepted this time, and not authenticated anew"
@@ -114,9 +110,8 @@ class Session:
         self._disk: Disk | None = None
         self._inspected: Inspected | None = None
         self._is_usable = False
-        self._volume: Volume | None = None
-        self._server: NbdServer | ChannelServer | None = None
-        self._fuse: FuseServer | None = None
+        self._volume: UnlockedVolume | None = None
+        self._erased = False
         self.ended = False
 
     def answer(self, received: Received) -> object:  # noqa: C901, PLR0911, PLR0912
@@ -126,6 +121,8 @@ class Session:
             StrongroomError: The call failed; nothing is half done.
             BoundaryError: The call is not allowed in this state.
         """
+        if self._erased and not isinstance(received.call, calls.Shutdown):
+            raise BoundaryError("the keys are erased")
         match received.call:
             case calls.Describe():
                 return self._describe()
@@ -149,12 +146,13 @@ class Session:
             case calls.Unlock() as call:
                 return self._unlock(call)
             case calls.Serve() as call:
-                return self._serve(call)
+                return self._unlocked().serve(call)
             case calls.ServeFuse(devices, file_name):
-                return self._serve_fuse(devices, file_name)
+                return self._unlocked().serve_fuse(devices, file_name)
             case calls.ReadCounters():
-                volume = _required(self._volume, "the volume is not unlocked")
-                return calls.Counters(**volume.counters())
+                return self._unlocked().counters()
+            case calls.Flush():
+                return self._unlocked().flush()
             case calls.AddKeyslot() as call:
                 return self._changed(changes.add_keyslot(self._loaded(), call))
             case calls.ChangeKeyslot() as call:
@@ -176,6 +174,9 @@ class Session:
                 return backup.read_backup(file)
             case calls.RestoreHeader() as call:
                 return self._restore(call)
+            case calls.Erase():
+                self._erase_keys()
+                return calls.Done()
             case calls.Shutdown():
                 return self._shutdown()
             case call if self._tpm is not None:
@@ -184,33 +185,31 @@ class Session:
                 raise InternalError(f"{type(received.call).__name__} has no handler")
 
     def erase(self) -> None:
-        """Stop serving, erase every key and let go of the disk, also after a violation.
+        """Erase every key, stop serving and let go of the disk, also after a violation.
 
-        Never raises.
+        The keys go first, as the disk may hang. Never raises.
         """
         self.ended = True
-        self._recipients.erase()
-        if self._successor is not None:
-            self._successor.erase()
-        self._stop_serving()
+        self._erase_keys()
         if self._volume is not None:
+            self._volume.stop_serving()
             self._volume.close()
             self._volume = None
         if self._disk is not None:
             self._disk.close()
             self._disk = None
+
+    def _erase_keys(self) -> None:
+        self._erased = True
+        if self._volume is not None:
+            self._volume.erase()
+        self._recipients.erase()
+        if self._successor is not None:
+            self._successor.erase()
         self._tee.erase()
         if self._tpm is not None:
             self._tpm.erase()
             self._tpm = None
-
-    def _stop_serving(self) -> None:
-        if self._fuse is not None:
-            self._fuse.stop()
-            self._fuse = None
-        if self._server is not None:
-            self._server.stop()
-            self._server = None
 
     def _describe(self) -> calls.Description:
         return calls.Description(
@@ -302,7 +301,8 @@ class Session:
                 loaded.inspected.acceptable, terms
             )
             read_only = loaded.disk.read_only or doubtful
-            self._volume = _volume(loaded, opened, read_only=read_only, discard=call.discard)
+            volume = _volume(loaded, opened, read_only=read_only, discard=call.discard)
+        self._volume = UnlockedVolume(volume, self._surroundings.multiplexer)
         loaded.disk.forget_header()
         if doubtful and not loaded.disk.read_only:
             number = min(loaded.inspected.damaged)
@@ -321,39 +321,6 @@ class Session:
         loaded.disk.ensure_as_read()
         self._inspected = changes.accept(loaded, opened)
         return (_ACCEPTED, *self._inspected.loaded.notices)
-
-    def _serve(self, call: calls.Serve) -> calls.Done:
-        volume = _required(self._volume, "the volume is not unlocked")
-        if self._server is not None:
-            raise BoundaryError("the volume is served already")
-        if call.listener is None:
-            carrier = self._surroundings.multiplexer
-            multiplexer = _required(carrier, "no listener was passed, and no clients are carried")
-            self._server = ChannelServer(
-                volume,
-                multiplexer,
-                export_name=call.export_name,
-                structured_replies=call.structured_replies,
-            )
-            return calls.Done()
-        if not stat.S_ISSOCK(os.fstat(call.listener).st_mode):
-            raise BoundaryError("the listener is no socket")
-        self._server = NbdServer(
-            volume,
-            call.listener,
-            export_name=call.export_name,
-            structured_replies=call.structured_replies,
-        )
-        return calls.Done()
-
-    def _serve_fuse(self, devices: tuple[int, ...], file_name: str) -> calls.Done:
-        volume = _required(self._volume, "the volume is not unlocked")
-        if self._fuse is not None:
-            raise BoundaryError("the volume is served by FUSE already")
-        if not devices or not all(_is_fuse_device(device) for device in devices):
-            raise BoundaryError("a descriptor is not one of /dev/fuse")
-        self._fuse = FuseServer(volume, devices, file_name=file_name)
-        return calls.Done()
 
     def _changed(self, change: tuple[Inspected, PartT]) -> PartT:
         # The next change starts from what is on the disk now.
@@ -384,10 +351,12 @@ class Session:
         self.ended = True
         if self._tpm is not None:
             self._tpm.close()
-        self._stop_serving()
         if self._volume is not None:
-            self._volume.flush()
+            self._volume.end()
         return calls.Done()
+
+    def _unlocked(self) -> UnlockedVolume:
+        return _required(self._volume, "the volume is not unlocked")
 
     def _require_fresh(self) -> None:
         if self._disk is not None:
@@ -436,11 +405,6 @@ def _volume(loaded: LoadedVolume, opened: Opened, *, read_only: bool, discard: b
         read_only=read_only,
         discard=discard or "allow-discards" in header.flags,
     )
-
-
-def _is_fuse_device(device: int) -> bool:
-    status = os.fstat(device)
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == _FUSE_NUMBER
 
 
 def _required(part: PartT | None, otherwise: str) -> PartT:

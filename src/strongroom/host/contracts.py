@@ -197,6 +197,10 @@ class StatusResult:
     name: str
     image: str
     state: str
+    """``waiting for key``, ``unlocking``, ``open`` or ``closing``; ``failing`` when written data
+    may be lost, ``not answering`` when the enclave is silent."""
+    problems: tuple[str, ...]
+    """A sentence for each thing that the operator should see to."""
     uuid: str
     socket: str
     uri: str
@@ -236,7 +240,7 @@ class ListedVolume:
     name: str
     image: str
     state: str
-    """``starting``, ``waiting for key`` or ``open``."""
+    """That of :class:`StatusResult`, or ``starting``, or ``enclave ended``."""
     device: str | None
     host_pid: int
     enclave_pid: int

@@ -72,14 +72,20 @@ class AskStatus(Call[JsonText]):
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A volume that is closed. ``left`` is where file systems are mounted that give errors now."""
+    """A volume that is closed."""
 
     left: Annotated[tuple[Annotated[str, Size(0, _MAX_MOUNT_POINT_BYTES)], ...], Items(MOST_LEFT)]
+    """Where file systems are mounted that give errors now."""
+    notices: Annotated[tuple[Text, ...], Items(16)]
+    """What else the operator should know."""
 
 
 @dataclass(frozen=True, slots=True)
 class Close(Call[Closed]):
-    """Detach, flush, erase the keys and end. Answered when all of it is done."""
+    """Detach, flush, erase the keys and end. Answered when all of it is done.
+
+    With ``force`` it also ends what an earlier call without it waits for.
+    """
 
     force: bool
     result: ClassVar[type[object]] = Closed

@@ -43,7 +43,11 @@ class _ProgressRelay:
 
 
 def serve(
-    request: OpenRequest, ready: Callable[[VolumeDirectory], None], leash_fd: int | None
+    request: OpenRequest,
+    ready: Callable[[VolumeDirectory], None],
+    leash_fd: int | None,
+    *,
+    claimed: Callable[[Claim], None] = lambda _: None,
 ) -> None:
     """Run the host process of one volume until it is closed.
 
@@ -51,6 +55,7 @@ def serve(
         request: The volume and its name.
         ready: Called once the header is checked and the control socket answers.
         leash_fd: See :meth:`Service.run`.
+        claimed: Called as soon as the volume has its directory.
 
     Raises:
         StrongroomError: The volume could not be opened, or the enclave died.
@@ -63,6 +68,7 @@ def serve(
         direct_fd = _open_directly(request, files.image_fd, stack)
         stack.enter_context(files.held(header_shared=True))
         owned = stack.enter_context(claim(request.name))
+        claimed(owned)
         owned.write_record({"image": str(request.image.path)})
         control = stack.enter_context(owned.listening(owned.directory.control_socket))
         service = _start(request, owned, files, direct_fd)
@@ -94,7 +100,12 @@ def _start(
             with files.named():
                 facts = enclave.call(order)
         service = relay.service = Service(
-            request, owned, enclave, facts, header_lock=files.header_lock
+            request,
+            owned,
+            enclave,
+            facts,
+            image_fd=files.image_fd,
+            header_lock=files.header_lock,
         )
     except BaseException:
         enclave.end()
@@ -122,10 +133,10 @@ def main() -> int:
     """
     leash_fd, request = int(sys.argv[1]), decode_request(sys.argv[2])
     try:
-        serve(request, lambda _: _tell(leash_fd, {}), leash_fd)
+        serve(request, lambda _: _tell(leash_fd, {}), leash_fd, claimed=_speak_into_log)
     except (StrongroomError, OSError) as failed:
         err = failed if isinstance(failed, StrongroomError) else _unforeseen(failed)
-        log(err.message)
+        log(err.message, request.name)
         with contextlib.suppress(OSError):
             _tell(leash_fd, {"error": type(err).__name__, "message": err.message, "hint": err.hint})
         return err.exit_code
@@ -136,6 +147,12 @@ def _unforeseen(error: OSError) -> StrongroomError:
     """Return an error of the system that was expected nowhere as one of ours."""
     what = "" if error.filename is None else f"{error.filename}: "
     return PlatformError(f"{what}{error.strerror or error}")
+
+
+def _speak_into_log(owned: Claim) -> None:
+    """Have what this process says in the volume's log, as nobody else would read it."""
+    with owned.open_log() as log:
+        os.dup2(log.fileno(), sys.stderr.fileno())
 
 
 def _tell(leash_fd: int, message: dict[str, str]) -> None:

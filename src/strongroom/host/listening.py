@@ -27,11 +27,11 @@ def listening_at(path: Path) -> Iterator[socket.socket]:
         yield listener
 
 
-def log(text: str) -> None:
-    """Write a line to the volume's log, which is standard error; failing to is not an error.
+def log(text: str, name: str = "host") -> None:
+    """Write a line to standard error, which is the volume's log or what a supervisor collects.
 
-    A terminal that is gone must not keep a volume from being closed.
+    A terminal that is gone must not keep a volume from being closed, so failing to is no error.
     """
     with contextlib.suppress(OSError, AttributeError):
-        sys.stderr.write(f"strongroom host: {text}\n")
+        sys.stderr.write(f"strongroom {name}: {text}\n")
         sys.stderr.flush()

@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which volumes are open, from what their host processes wrote down.
+"""Which volumes are open, from what their host processes wrote down, and how they are.
 
-Only a volume whose record was removed is asked itself, and not waited for long.
+Each host process is asked for the state of its volume, all at once and within a few seconds.
 """
 
-import json
+import threading
 from typing import Final
 
-from strongroom.errors import StrongroomError
+from strongroom.errors import EnclaveGoneError, NotAnsweringError, StrongroomError
 from strongroom.host import runtime
 from strongroom.host.contracts import ListedVolume
 from strongroom.host.runtime import Record, VolumeDirectory
-from strongroom.host.silence import Silent
 
-_ANSWER_SECONDS: Final = 2.0
-_FIELDS: Final = ("name", "image", "state", "device", "host_pid", "enclave_pid")
+_ANSWER_SECONDS: Final = 5.0
 
 
 def list_volumes() -> tuple[ListedVolume, ...]:
@@ -24,43 +22,60 @@ def list_volumes() -> tuple[ListedVolume, ...]:
         NoPermissionError: The runtime directory is in the hands of another user.
     """
     runtime.sweep()
-    return tuple(_listed(directory) for directory in runtime.volumes())
+    found: dict[str, ListedVolume] = {}
+
+    def look(directory: VolumeDirectory) -> None:
+        found[directory.name] = _listed(directory)
+
+    directories = runtime.volumes()
+    threads = [threading.Thread(target=look, args=(directory,)) for directory in directories]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return tuple(found[directory.name] for directory in directories if directory.name in found)
 
 
 def _listed(directory: VolumeDirectory) -> ListedVolume:
+    from strongroom.host import running  # noqa: PLC0415 - only where there is a volume
+
     record = directory.read_record()
-    if not record:
-        return _asked(directory)
+    if isinstance(known := record.get("state"), str) and known:
+        return _recorded(directory, record, known)
+    if record and "open" not in record:
+        return _recorded(directory, record, "starting")
+    try:
+        status = running.status_in(directory, _ANSWER_SECONDS)
+    except NotAnsweringError:
+        # One that starts has its sockets before it answers at them.
+        is_starting = not record and directory.path.exists()
+        return _recorded(directory, record, "starting" if is_starting else "not answering")
+    except EnclaveGoneError:
+        return _recorded(directory, record, "enclave ended")
+    except (StrongroomError, OSError):
+        # Of another user, starting, or closed since: what it wrote down is all that is known.
+        state = "open" if record.get("open") else "waiting for key"
+        return _recorded(directory, record, state if record else "starting")
+    return ListedVolume(
+        name=status.name,
+        image=status.image,
+        state=status.state,
+        device=status.device,
+        host_pid=status.host_pid,
+        enclave_pid=status.enclave_pid,
+    )
+
+
+def _recorded(directory: VolumeDirectory, record: Record, state: str) -> ListedVolume:
     device = record.get("attached_device")
     return ListedVolume(
         name=directory.name,
         image=str(record.get("image", "")),
-        state=_state(record),
+        state=state,
         device=device if isinstance(device, str) else None,
         host_pid=_integer(record.get("host_pid")),
         enclave_pid=_integer(record.get("enclave_pid")),
     )
-
-
-def _asked(directory: VolumeDirectory) -> ListedVolume:
-    """Return what a volume says of itself, as nothing else does."""
-    from strongroom.host import control, control_calls  # noqa: PLC0415 - rarely needed
-
-    try:
-        answer = control.ask(
-            directory, control_calls.AskStatus(), Silent(), seconds=_ANSWER_SECONDS
-        )
-        fields = json.loads(answer.json)
-        return ListedVolume(**{name: fields[name] for name in _FIELDS})
-    except (StrongroomError, OSError):
-        state = "starting" if directory.path.exists() else "not answering"
-        return ListedVolume(directory.name, "", state, None, 0, 0)
-
-
-def _state(record: Record) -> str:
-    if "open" not in record:
-        return "starting"
-    return "open" if record["open"] else "waiting for key"
 
 
 def _integer(value: object) -> int:

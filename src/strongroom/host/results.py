@@ -104,14 +104,20 @@ def missing_measures(measures: tuple[calls.Confinement, ...]) -> tuple[str, ...]
 
 
 def status_result(
-    volume: OpenVolume, counters: dict[str, int], rates: dict[str, float]
+    volume: OpenVolume,
+    counters: dict[str, int],
+    rates: dict[str, float],
+    *,
+    state: str,
+    problems: tuple[str, ...],
 ) -> StatusResult:
     """Return what ``status`` prints."""
     identity = volume.description.identity
     return StatusResult(
         name=volume.request.name,
         image=volume.image,
-        state="waiting for key" if volume.unlocked is None else "open",
+        state=state,
+        problems=problems,
         uuid=volume.facts.uuid,
         socket=str(volume.socket),
         uri=volume.uri,

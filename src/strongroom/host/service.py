@@ -1,65 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
 """One open volume from the host's side: what clients may ask, and every way in which it ends.
 
-One thread waits for four things: a client on the control socket, the end of the enclave, a signal,
-and, until the volume is unlocked, the end of the command that started it. Whatever ends the volume,
-the same teardown runs: detach, flush, erase, remove the traces.
+The main thread carries out what changes the volume, one order after the other. A second thread
+waits for clients on the control socket, the end of the enclave, signals, and, until the volume is
+unlocked, the end of the command that started it. Each client has a thread of its own, on which its
+question about the state is answered, whatever the main thread waits for.
 """
 
 import contextlib
+import functools
 import json
 import os
-import select
+import queue
 import selectors
-import signal
 import socket
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from strongroom import values
 from strongroom.boundary import calls
-from strongroom.boundary.channel import Received, Responder, registry_of
-from strongroom.boundary.stream import UnixStream
+from strongroom.boundary.channel import Received, Responder
 from strongroom.errors import (
     AlreadyOpenError,
     BoundaryError,
     CancelledError,
-    EnclaveGoneError,
-    MountedError,
     NotOpenError,
     StrongroomError,
 )
-from strongroom.host import control_calls
-from strongroom.host.attach import attaching, detaching
+from strongroom.host import closing, control_calls
+from strongroom.host.attach import Attached, attaching, detaching
 from strongroom.host.attach._libc import io_flusher
 from strongroom.host.attach.record import process_started
 from strongroom.host.contracts import OpenRequest, OpenResult, StatusResult
+from strongroom.host.desk import Desk, Order
 from strongroom.host.launch import EnclaveProcess
 from strongroom.host.listening import log
-from strongroom.host.rates import RateMeter
+from strongroom.host.patience import while_working, within
 from strongroom.host.results import OpenVolume, open_result, status_result
-from strongroom.host.runtime import Claim, marks
+from strongroom.host.runtime import Claim
+from strongroom.host.signals import signals_as_events
+from strongroom.host.watching import Pulse
 
-_CLIENT_SECONDS: Final = 30.0
 _TICK_SECONDS: Final = 5.0
-_STOP_FLUSH_SECONDS: Final = 60.0
-"""Below the 90 seconds after which systemd kills."""
-_FAULTS: Final = frozenset(
-    {
-        *(signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT),
-        *(signal.SIGTRAP, signal.SIGSYS),
-    }
-)
-_NOT_ENDING: Final = frozenset(
-    {
-        *(signal.SIGKILL, signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU),
-        *(signal.SIGCONT, signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH),
-        *(signal.SIGPIPE, signal.SIGXFSZ),  # Python ignores them: the call fails instead
-    }
-)
-_ENDING_SIGNALS: Final = tuple(sorted(signal.valid_signals() - _FAULTS - _NOT_ENDING))
-"""Every signal of which a process without a handler would end, but for its own faults."""
+_SIGNAL_READ_BYTES: Final = 64
+_SERVE_SECONDS: Final = 30.0
+_TERMINATE_SECONDS: Final = 45.0
+"""How long a signal lets file systems and flushes take before the volume is closed by force.
+systemd kills what has not ended after 90 seconds."""
 
 
 class Service:
@@ -72,6 +61,7 @@ class Service:
         enclave: EnclaveProcess,
         facts: calls.DiskFacts,
         *,
+        image_fd: int,
         header_lock: Callable[[], contextlib.AbstractContextManager[object]],
     ) -> None:
         self._header_lock = header_lock
@@ -86,9 +76,13 @@ class Service:
             enclave_pid=enclave.pid,
             started_at_unix=time.time(),
         )
-        self._rates = RateMeter()
+        self._pulse = Pulse(enclave, self._volume, image_fd, self._say)
+        self._orders: queue.SimpleQueue[Order | Callable[[], None]] = queue.SimpleQueue()
+        self._desk = Desk(self._answer)
         self._ended = False
-        self._leash_fd: int | None = None
+        self._doing = ""
+        self._hurry = threading.Event()
+        self._let_go = threading.Event()
         self._client: Responder | None = None
 
     @property
@@ -106,59 +100,116 @@ class Service:
 
         Raises:
             EnclaveGoneError: The enclave died.
+            UnflushedError: A signal closed the volume, and its last flush failed.
         """
-        self._leash_fd = leash_fd
-        with _signals_as_events() as signal_fd, selectors.DefaultSelector() as selector:
-            for listener in (control, self._owned.mark):
-                selector.register(
-                    listener, selectors.EVENT_READ, lambda at=listener: self._accept(at)
-                )
-            selector.register(self._enclave.pidfd, selectors.EVENT_READ, self._enclave_died)
-            selector.register(signal_fd, selectors.EVENT_READ, self._terminate)
+        with signals_as_events() as signal_fd:
+            watching = (control, signal_fd, leash_fd)
+            threading.Thread(target=self._watch, args=watching, daemon=True).start()
+            try:
+                while not self._ended:
+                    self._take_order()
+            finally:
+                self._ended = True
+                self._refuse_rest()
+                self._desk.close()
+
+    def _take_order(self) -> None:
+        try:
+            order = self._orders.get(timeout=_TICK_SECONDS)
+        except queue.Empty:
+            order = self._sample
+        if isinstance(order, Order):
+            order.carry_out()
+        else:
+            order()
+
+    def _refuse_rest(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                order = self._orders.get_nowait()
+                if isinstance(order, Order):
+                    order.refuse(_closed_meanwhile(self._name))
+
+    # --- the thread that watches ------------------------------------------------------------------
+
+    def _watch(self, control: socket.socket, signal_fd: int, leash_fd: int | None) -> None:
+        with selectors.DefaultSelector() as selector:
+
+            def once(fd: int, event: Callable[[], None]) -> None:
+                def note() -> None:
+                    selector.unregister(fd)
+                    event()
+
+                selector.register(fd, selectors.EVENT_READ, note)
+
+            for at in (control, self._owned.mark):
+                is_mark = at is self._owned.mark
+                admit = functools.partial(self._desk.admit, at, by_mark=is_mark)
+                selector.register(at, selectors.EVENT_READ, admit)
+            selector.register(signal_fd, selectors.EVENT_READ, lambda: self._note_signal(signal_fd))
+            once(self._enclave.pidfd, lambda: self._orders.put(self._enclave_died))
             if leash_fd is not None:
-                selector.register(leash_fd, selectors.EVENT_READ, self._leash_let_go)
+                once(leash_fd, self._note_let_go)
             while not self._ended:
                 for key, _ in selector.select(_TICK_SECONDS):
                     handle: Callable[[], None] = key.data
                     handle()
-                    if key.fd == leash_fd:
-                        selector.unregister(leash_fd)
-                if self.is_open and not self._ended:
-                    self._rates.sample(self._counters())
 
-    def _accept(self, control: socket.socket) -> None:
-        connection, _ = control.accept()
-        with connection:
-            if not marks.may_ask(connection, by_mark=control is self._owned.mark):
-                return
-            connection.settimeout(_CLIENT_SECONDS)
-            self._client = Responder(
-                UnixStream(connection), registry_of(control_calls.CONTROL_CALLS)
-            )
-            # A client that leaves, stalls or talks nonsense is its own problem.
-            with contextlib.suppress(BoundaryError):
-                self._client.serve_one(self._answer)
-            self._client = None
+    def _note_signal(self, signal_fd: int) -> None:
+        os.read(signal_fd, _SIGNAL_READ_BYTES)
+        if not self.is_open:
+            self._hurry.set()
+        limit = threading.Timer(_TERMINATE_SECONDS, self._hurry.set)
+        limit.daemon = True
+        limit.start()
+        self._orders.put(self._terminate)
 
-    def _answer(self, received: Received) -> object:
+    def _note_let_go(self) -> None:
+        self._let_go.set()
+        self._orders.put(self._end_if_let_go)
+
+    # --- the threads of clients -------------------------------------------------------------------
+
+    def _answer(self, received: Received, client: Responder) -> object:
         match received.call:
             case control_calls.AskRecipient():
-                if self.is_open:
-                    raise AlreadyOpenError(f"the volume {self._name} has its key already")
-                return self._waiting()
+                return self._ordered(self._waiting)
             case control_calls.SetKey(passphrase):
-                return _json(self._unlock(passphrase))
+                return self._ordered(lambda: _json(self._unlock(passphrase, client)))
             case control_calls.AskStatus():
                 return _json(self._status())
             case control_calls.Close(force):
-                return control_calls.Closed(_named(self._close(force=force)))
+                if force:
+                    self._hurry.set()
+                return self._ordered(lambda: self._close_for_client(force=force))
             case other:
                 raise NotOpenError(f"the host process does not answer {type(other).__name__}")
 
+    def _ordered(self, do: Callable[[], object]) -> object:
+        if self._ended:
+            raise _closed_meanwhile(self._name)
+        order = Order(do)
+        self._orders.put(order)
+        return order.result()
+
+    def _status(self) -> StatusResult:
+        state, problems = self._pulse.state(self._volume, self._doing)
+        return status_result(
+            self._volume,
+            self._pulse.counters,
+            self._pulse.rates(),
+            state=state,
+            problems=problems,
+        )
+
+    # --- the main thread --------------------------------------------------------------------------
+
     def _waiting(self) -> control_calls.Waiting:
+        if self.is_open:
+            raise AlreadyOpenError(f"the volume {self._name} has its key already")
         facts = self._volume.facts
         return control_calls.Waiting(
-            recipient=self._enclave.call(calls.NewRecipient("unlock")),
+            recipient=self._enclave.call(calls.NewRecipient("unlock"), within(_SERVE_SECONDS)),
             volume=facts.uuid,
             tee=self._volume.description.identity.tee,
             authentication=facts.authentication,
@@ -166,98 +217,156 @@ class Service:
             acceptable=facts.acceptable,
         )
 
-    def _unlock(self, passphrase: calls.Sealed) -> OpenResult:
+    def _unlock(self, passphrase: calls.Sealed, client: Responder) -> OpenResult:
         if self.is_open:
             raise AlreadyOpenError(f"the volume {self._name} has its key already")
-        request, facts = self._volume.request, self._volume.facts
+        self._doing, self._client = "unlocking", client
+        try:
+            return self._unlock_now(passphrase)
+        except StrongroomError as err:
+            self._say(f"not opened: {err.message}")
+            raise
+        finally:
+            self._doing, self._client = "", None
+
+    def _unlock_now(self, passphrase: calls.Sealed) -> OpenResult:
+        request = self._volume.request
+        patience = while_working(self._enclave.pid, unless=self._is_unwanted)
         # What was accepted is written to the header.
         with self._header_lock():
-            unlocked = self._enclave.call(calls.Unlock(passphrase, request.discard))
-        if self._was_let_go():
+            try:
+                unlocked = self._enclave.call(calls.Unlock(passphrase, request.discard), patience)
+            except BoundaryError as err:
+                self._ended = True
+                if self._is_unwanted():
+                    raise _unwanted() from err
+                raise self._with_log(err) from err
+        if self._is_unwanted():
             self._ended = True
-            raise CancelledError("the command that opened the volume has ended")
+            raise _unwanted()
         try:
-            with self._owned.listening(self._directory.nbd_socket) as listener:
-                self._enclave.serve(
-                    listener, self._name, structured_replies=request.structured_replies
-                )
-            with io_flusher():
-                attached = attaching.attach(
-                    request.attach,
-                    name=self._name,
-                    socket=self._directory.nbd_socket,
-                    runtime=self._directory.path,
-                    size_bytes=facts.data_size_bytes,
-                    sector_size_bytes=facts.sector_size_bytes,
-                    read_only=request.read_only or unlocked.read_only,
-                    discard=request.discard or facts.discard_allowed,
-                    serve_fuse=self._enclave.fuse,
-                )
+            self._serve()
+            attached = self._attach(read_only=request.read_only or unlocked.read_only)
             self._volume = values.replace(self._volume, attached=attached, unlocked=unlocked)
             self.write_record()
         except StrongroomError:
             # Half open is not a state: the keys go, and the name becomes free.
             self._ended = True
             raise
+        self._say(f"opened, device {self._volume.device or 'none'}")
         return open_result(self._volume, unlocked)
 
-    def _close(self, *, force: bool) -> tuple[str, ...]:
-        left = self._detach(force=force)
-        self._ended = True
-        self._enclave.shut_down()
-        self._directory.nbd_socket.unlink(missing_ok=True)
-        return left
+    def _is_unwanted(self) -> bool:
+        """Say whether the command that opens it, or an operator, has given it up meanwhile."""
+        return self._let_go.is_set() or self._hurry.is_set()
 
-    def _detach(
-        self, *, force: bool, flush_seconds: float = detaching.FORCED_FLUSH_SECONDS
-    ) -> tuple[str, ...]:
-        """Take the device away, and return where the file systems are that give errors now."""
-        attached = self._volume.attached
-        if attached is None:
-            return ()
-        left = detaching.detach(attached, force=force, flush_seconds=flush_seconds)
-        for point in left:
-            log(f"the file system at {point} gives errors from now on: unmount it")
-        self._volume = values.replace(self._volume, attached=None)
-        return left
+    def _serve(self) -> None:
+        structured = self._volume.request.structured_replies
+        with self._owned.listening(self._directory.nbd_socket) as listener:
+            self._enclave.serve(listener, self._name, structured_replies=structured)
+
+    def _attach(self, *, read_only: bool) -> Attached:
+        request, facts = self._volume.request, self._volume.facts
+        with io_flusher():
+            return attaching.attach(
+                request.attach,
+                name=self._name,
+                socket=self._directory.nbd_socket,
+                runtime=self._directory.path,
+                size_bytes=facts.data_size_bytes,
+                sector_size_bytes=facts.sector_size_bytes,
+                read_only=read_only,
+                discard=request.discard or facts.discard_allowed,
+                serve_fuse=self._enclave.fuse,
+            )
+
+    def _close_for_client(self, *, force: bool) -> control_calls.Closed:
+        self._doing = "closing"
+        try:
+            left, notices = self._close_by_force() if force else self._close()
+            self._say(f"closed by a command{' with --force' if force else ''}")
+        except StrongroomError as err:
+            self._say(err.message if self._ended else f"not closed: {err.message}")
+            raise
+        finally:
+            self._doing = ""
+        return control_calls.Closed(_named(left), notices)
+
+    def _close(self) -> closing.Ended:
+        hurried = self._hurry.is_set
+        if self.is_open:
+            closing.flush(self._enclave, self._name, hurried)
+        if self._volume.attached is not None:
+            detaching.detach(self._volume.attached, force=False, unless=hurried)
+            self._volume = values.replace(self._volume, attached=None)
+        self._ended = True
+        self._directory.nbd_socket.unlink(missing_ok=True)
+        closing.end_in_order(self._enclave, self._name)
+        return closing.Ended((), ())
+
+    def _close_by_force(self) -> closing.Ended:
+        self._ended = True
+        self._directory.nbd_socket.unlink(missing_ok=True)
+        attached, self._volume = self._volume.attached, values.replace(self._volume, attached=None)
+        return closing.end_by_force(self._enclave, attached, self._name, self._say)
 
     def _terminate(self) -> None:
-        # The supervisor wants this process gone, mounted or not: file systems are synced first.
+        """Close, by force if need be, as the supervisor wants this process gone."""
+        self._say("a signal ends it")
+        self._doing = "closing"
+        if not closing.is_answering(self._enclave):
+            self._hurry.set()
+        if self._volume.attached is not None:
+            attached, limit = self._volume.attached, _TERMINATE_SECONDS
+            detaching.write_back(attached, limit, unless=self._hurry.is_set)
         try:
-            self._close(force=False)
-        except MountedError as err:
-            log(f"{err.message}: cut off all the same, as the process is being stopped")
-            self._detach(force=True, flush_seconds=_STOP_FLUSH_SECONDS)
-            self._close(force=True)
+            self._close()
+        except StrongroomError as err:
+            if self._ended:
+                raise
+            self._say(f"{err.message}: closing by force, as the process is being stopped")
+            for notice in self._close_by_force().notices:
+                self._say(notice)
 
-    def _was_let_go(self) -> bool:
-        """Say whether the command on the leash ended while the enclave derived for it."""
-        if self._leash_fd is None:
-            return False
-        return bool(select.select([self._leash_fd], [], [], 0)[0])
-
-    def _leash_let_go(self) -> None:
+    def _end_if_let_go(self) -> None:
         if not self.is_open:
             self._ended = True
 
     def _enclave_died(self) -> None:
-        raise EnclaveGoneError(
-            f"the enclave of {self._name} ended unexpectedly", hint="its log says why"
-        )
+        self.write_record(state="enclave ended")
+        raise self._with_log(self._enclave.gone("unexpectedly"))
+
+    def _with_log(self, error: BoundaryError) -> BoundaryError:
+        """Keep the log of an enclave that failed, and say where it is."""
+        self._say("; ".join(filter(None, (error.message, error.hint))))
+        kept = self._owned.keep_log()
+        if kept is None:
+            return error
+        hint = f"{error.hint}; " if error.hint else ""
+        return type(error)(error.message, hint=f"{hint}its log is kept in {kept}")
+
+    def _sample(self) -> None:
+        if self.is_open:
+            self._pulse.sample()
 
     def abandon(self) -> None:
         """Remove what can be removed after a failure. Never raises."""
-        with contextlib.suppress(OSError, StrongroomError):
-            self._detach(force=True)
+        attached, self._volume = self._volume.attached, values.replace(self._volume, attached=None)
+        if attached is not None:
+            with contextlib.suppress(OSError, StrongroomError):
+                for point in detaching.detach(attached, force=True):
+                    self._say(closing.left_words(point))
         self._enclave.end()
 
     def relay_progress(self, stage: str, done: int, total: int) -> None:
         """Pass the enclave's progress on to the client that waits, if there is one."""
         if self._client is not None:
-            with contextlib.suppress(BoundaryError):
+            try:
                 self._client.ocall(calls.ReportProgress(stage, done, total))
+            except BoundaryError:
+                self._client = None
 
-    def write_record(self) -> None:
+    def write_record(self, state: str = "") -> None:
         """Write down what a later command needs, should this process be killed."""
         attached = self._volume.attached
         self._owned.write_record(
@@ -265,6 +374,7 @@ class Service:
                 **({} if attached is None else attached.record),
                 "image": self._volume.image,
                 "open": self.is_open,
+                "state": state,
                 "attached_device": self._volume.device,
                 "enclave_pid": self._enclave.pid,
                 "enclave_started": process_started(self._enclave.pid),
@@ -275,30 +385,16 @@ class Service:
     def _name(self) -> str:
         return self._volume.request.name
 
-    def _status(self) -> StatusResult:
-        counters = self._counters()
-        return status_result(self._volume, counters, self._rates.rates(counters))
-
-    def _counters(self) -> dict[str, int]:
-        if not self.is_open:
-            return {}
-        return values.asdict(self._enclave.call(calls.ReadCounters()))
+    def _say(self, text: str) -> None:
+        log(text, self._name)
 
 
-@contextlib.contextmanager
-def _signals_as_events() -> Iterator[int]:
-    """Turn the signals that ask a process to end into bytes on a descriptor."""
-    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    previous = {number: signal.signal(number, lambda *_: None) for number in _ENDING_SIGNALS}
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    try:
-        yield reader
-    finally:
-        signal.set_wakeup_fd(-1)
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        os.close(reader)
-        os.close(writer)
+def _unwanted() -> CancelledError:
+    return CancelledError("the volume was given up before it was open")
+
+
+def _closed_meanwhile(name: str) -> NotOpenError:
+    return NotOpenError(f"the volume {name} was closed by another command meanwhile")
 
 
 def _named(points: tuple[str, ...]) -> tuple[str, ...]:

@@ -24,6 +24,8 @@ from strongroom.values import dataclass
 
 _CONNECT_SECONDS: Final = 10.0
 _BACKLOG: Final = 128
+_STALL_SECONDS: Final = 10
+"""How long an enclave may stop in the middle of a message, or not take one."""
 _PIPE_BYTES: Final = 1024 * 1024
 """What a pipe is asked to hold; the kernel may grant less, which only costs speed."""
 
@@ -94,7 +96,7 @@ class UnixLink:
     def connect(self) -> Connected:
         """See :class:`Link`."""
         self._unconnected.pop_all()
-        return Connected(UnixStream(self._ours), None)
+        return Connected(UnixStream(self._ours, stall_seconds=_STALL_SECONDS), None)
 
     def close(self) -> None:
         """See :class:`Link`."""
@@ -176,7 +178,7 @@ class TcpLink:
                     if not piece or len(heard) == TOKEN_BYTES:
                         selector.unregister(connected)
                         connected.close()
-        raise EnclaveGoneError("the enclave did not connect", hint="its log says why")
+        raise EnclaveGoneError("the enclave did not connect")
 
 
 def _receive(connected: socket.socket, size: int) -> bytes:
@@ -187,6 +189,6 @@ def _receive(connected: socket.socket, size: int) -> bytes:
 
 
 def _multiplexed(read_fd: int, write_fd: int) -> Connected:
-    multiplexer = Multiplexer(read_fd, write_fd)
+    multiplexer = Multiplexer(read_fd, write_fd, stall_seconds=_STALL_SECONDS)
     multiplexer.start()
     return Connected(multiplexer.boundary, multiplexer)

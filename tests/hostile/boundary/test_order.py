@@ -18,6 +18,7 @@ STATES: Final = ("fresh", "loaded", "unlocked", "serving")
 ALWAYS: Final = {
     "BecomeSuccessor",
     "Describe",
+    "Erase",
     "NewRecipient",
     "ProveIdentity",
     "RunSelftest",
@@ -36,8 +37,8 @@ ALLOWED: Final = {
         "Reseal",
         "TakeOver",
     },
-    "unlocked": {"Serve", "ServeFuse", "ReadCounters"},
-    "serving": {"ServeFuse", "ReadCounters"},
+    "unlocked": {"Serve", "ServeFuse", "ReadCounters", "Flush"},
+    "serving": {"ServeFuse", "ReadCounters", "Flush"},
 }
 """Spec: spec/boundary.md, "Order"."""
 
@@ -61,6 +62,7 @@ def requests(descriptor: int) -> list[Call[object]]:
         calls.ChangeKeyslot(SEALED, SEALED, CHEAP, None),
         creation(descriptor, SEALED),
         calls.DumpHeader(),
+        calls.Flush(),
         calls.HandOver(SEALED, SUCCESSOR, "signer"),
         calls.LoadDisk(descriptor, None, read_only=True),
         calls.LookAtDisk(descriptor, None),
@@ -153,6 +155,22 @@ def test_some_calls_are_allowed_always(
     assert enclave.call(calls.Shutdown()) == calls.Done()
     assert enclave.exit_code() == 0
     assert not is_served(nbd)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_after_erasing_nothing_but_the_end_is_allowed(
+    state: str, enclave: Enclave, image: Path, tmp_path: Path
+) -> None:
+    bring_to(state, enclave, image, tmp_path / "nbd")
+
+    assert enclave.call(calls.Erase()) == calls.Done()
+    with opened(image) as descriptor:
+        always = [calls.Describe(), calls.NewRecipient("unlock"), calls.Erase()]
+        for request in [*always, *requests(descriptor)]:
+            with pytest.raises(BoundaryError, match="keys are erased"):
+                enclave.call(request)
+    assert enclave.call(calls.Shutdown()) == calls.Done()
+    assert enclave.exit_code() == 0
 
 
 def test_the_table_names_every_call() -> None:

@@ -82,7 +82,11 @@ def remains(place: Path, *names: str) -> list[str]:
         for line in Path("/proc/net/unix").read_text().splitlines()
         if text in line
     ]
-    found += [f"file {path}" for path in sorted((place / "run").glob("**/*"))]
+    found += [
+        f"file {path}"
+        for path in sorted((place / "run").glob("**/*"))
+        if not (path.name.startswith(".") and path.suffix == ".log")  # kept until the next open
+    ]
     for name in names:
         links = [Path("/dev/strongroom") / name, *Path("/dev/strongroom").glob(f".{name}.*")]
         found += [f"link {link}" for link in links if link.is_symlink()]

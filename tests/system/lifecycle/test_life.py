@@ -139,7 +139,7 @@ def test_an_open_that_ends_while_it_derives_leaves_nothing(
     operator.format(image, *SLOW_KDF, size="48M")
     key = ("--passphrase-file", operator.passphrase_file, "--attach", "none")
     with started(operator, "open", image, name, *key) as process:
-        await_true(lambda: [item["state"] for item in listed(operator)] == ["waiting for key"], "")
+        await_true(lambda: [item["state"] for item in listed(operator)] == ["unlocking"], "")
         time.sleep(0.5)
         below = descendants(process.pid)
         assert process.poll() is None, "the point is that it still derives"

@@ -23,7 +23,13 @@ from strongroom.boundary.channel import (
     registry_of,
 )
 from strongroom.boundary.stream import EndOfStreamError, UnixStream, receive_frame, send_frame
-from strongroom.errors import BoundaryError, DiskError, EnclaveGoneError, StrongroomError
+from strongroom.errors import (
+    BoundaryError,
+    DiskError,
+    EnclaveGoneError,
+    NotAnsweringError,
+    StrongroomError,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -342,3 +348,34 @@ def test_a_refusal_reaches_who_listens_and_nobody_else(ends: Ends) -> None:
 
     ends.caller.close()
     ends.responder.refuse(BoundaryError("enough"))
+
+
+def test_a_call_that_is_given_up_does_not_answer_the_next_one(ends: Ends) -> None:
+    with pytest.raises(NotAnsweringError):
+        ends.caller.call(Describe(), lambda: False)
+    receive_frame(ends.far)  # The call, which is answered late.
+    with pytest.raises(NotAnsweringError):
+        ends.caller.call(calls.Flush(), lambda: False)
+    sent(ends.far, 2, "", {"error": "DiskError", "message": "late", "hint": ""})
+    asked = iter(range(50))
+    with ends.answering(saying(calls.Flushed(done=True))):
+        answer = ends.caller.call(calls.Flush(), lambda: next(asked, None) is not None)
+    assert answer == calls.Flushed(done=True)
+
+
+def test_who_waits_is_asked_again_and_again(ends: Ends) -> None:
+    answers = iter((True, True, False))
+    with pytest.raises(NotAnsweringError):
+        ends.caller.call(Describe(), lambda: next(answers))
+    assert not list(answers)
+
+
+def test_a_side_that_stops_within_a_message_is_given_up_for_good() -> None:
+    one, other = socket.socketpair()
+    with other:
+        caller = Caller(UnixStream(one, stall_seconds=1), registry_of(()), unexpected)
+        other.sendall(bytes(3))
+        for _ in range(2):
+            with pytest.raises(NotAnsweringError, match="stopped in the middle"):
+                caller.call(Describe())
+        caller.close()

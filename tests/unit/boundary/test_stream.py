@@ -238,8 +238,22 @@ def test_a_stream_that_stalls_ends(pair: tuple[socket.socket, UnixStream]) -> No
     theirs.sendall(FRAME[:5])
     ours._socket.settimeout(0.01)
 
-    with pytest.raises(EndOfStreamError):
+    with pytest.raises(stream.StalledError, match="in the middle of a message"):
         receive_frame(ours)
+
+
+def test_a_stream_with_a_limit_does_not_wait_for_who_reads_nothing() -> None:
+    one, other = socket.socketpair()
+    with other:
+        ours = UnixStream(one, stall_seconds=1)
+        assert not ours.wait_readable(0)
+        with pytest.raises(stream.StalledError):
+            send_frame(ours, bytes(stream.MAX_FRAME_BYTES), [])
+        other.sendall(FRAME[:5])
+        assert ours.wait_readable(1)
+        with pytest.raises(stream.StalledError):
+            receive_frame(ours)
+        ours.close()
 
 
 def test_closing_what_is_closed_is_allowed(files: list[int]) -> None:

@@ -278,7 +278,7 @@ def test_erasing_ends_a_session_twice(volume: int) -> None:
     enclave.session.erase()
     enclave.session.erase()
     assert enclave.session.ended
-    with pytest.raises(BoundaryError, match="not unlocked"):
+    with pytest.raises(BoundaryError, match="keys are erased"):
         enclave.ask(calls.ReadCounters())
 
 

@@ -179,10 +179,11 @@ def test_a_volume_whose_processes_have_not_said_is_starting() -> None:
         held.write_record(record)
         own = os.getpid()
         assert listing() == [("one", "starting", "/srv/v", own)]
+        # From then on it is asked, and this process does not answer.
         held.write_record({**record, "open": False, "enclave_pid": 8})
-        assert listing() == [("one", "waiting for key", "/srv/v", own)]
-        held.write_record({**record, "open": True, "enclave_pid": 8})
-        assert listing() == [("one", "open", "/srv/v", own)]
+        assert listing() == [("one", "not answering", "/srv/v", own)]
+        held.write_record({**record, "state": "enclave ended", "enclave_pid": 8})
+        assert listing() == [("one", "enclave ended", "/srv/v", own)]
 
 
 def listing() -> list[tuple[str, str, str, int]]:

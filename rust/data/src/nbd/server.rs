@@ -181,6 +181,7 @@ impl Shared {
     fn admit(self: &Arc<Self>, connection: OwnedFd) {
         let connection = Arc::new(connection);
         let Some(listed) = self.list(&connection) else {
+            self.volume.counters().refuse_connection();
             return;
         };
         let id = listed.id;

@@ -19,14 +19,21 @@ class BoundaryChannel:
     """Channel 0: a :class:`strongroom.boundary.stream.ByteStream` without descriptors.
 
     One thread at a time may send. What has been sent is with the kernel when :meth:`send` returns.
+    With ``stall_seconds`` no :meth:`send` or :meth:`receive` takes longer: it raises
+    ``TimeoutError``.
     """
 
     carries_descriptors = False
 
     def __init__(
-        self, state: threading.Condition, wake: Callable[[], None], close: Callable[[], None]
+        self,
+        state: threading.Condition,
+        wake: Callable[[], None],
+        close: Callable[[], None],
+        stall_seconds: float | None,
     ) -> None:
         self._state = state
+        self._stall_seconds = stall_seconds
         self._wake = wake
         self._close = close
         self._flow = Flow()
@@ -41,7 +48,10 @@ class BoundaryChannel:
         with self._state:
             self._outgoing, self._sending = memoryview(data), True
             self._wake()
-            self._state.wait_for(lambda: not self._sending or self._is_stuck())
+            if not self._state.wait_for(
+                lambda: not self._sending or self._is_stuck(), self._stall_seconds
+            ):
+                raise TimeoutError
             if self._sending:
                 raise BrokenPipeError(None, "the stream has ended")
 
@@ -52,7 +62,8 @@ class BoundaryChannel:
             BoundaryError: The other side broke the rules, on whatever channel.
         """
         with self._state:
-            self._state.wait_for(lambda: self._incoming or self._input_over)
+            if not self._state.wait_for(self._has_input, self._stall_seconds):
+                raise TimeoutError
             if self._violation is not None:
                 raise BoundaryError(self._violation.message)
             data = bytes(self._incoming[:size])
@@ -61,6 +72,11 @@ class BoundaryChannel:
             if self._flow.credit_due:
                 self._wake()
             return data, []
+
+    def wait_readable(self, seconds: float) -> bool:
+        """See :class:`strongroom.boundary.stream.ByteStream`."""
+        with self._state:
+            return self._state.wait_for(self._has_input, seconds)
 
     def close(self) -> None:
         """End the whole stream, with all of its channels."""
@@ -106,6 +122,9 @@ class BoundaryChannel:
         """Tell the sender that nothing more goes. The state is locked."""
         self._output_over = True
         self._state.notify_all()
+
+    def _has_input(self) -> bool:
+        return bool(self._incoming) or self._input_over
 
     def _is_stuck(self) -> bool:
         return self._output_over or (self._input_over and self._flow.sendable == 0)

@@ -63,6 +63,7 @@ class Multiplexer:
             host's side, which alone opens channels.
         on_end: Called, on a thread of this class, when the other side has left. Not called for a
             violation, which the boundary channel raises.
+        stall_seconds: How long the boundary's channel waits for the other side within a message.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Multiplexer:
         *,
         pairs: PairSource | None = None,
         on_end: Callable[[], None] | None = None,
+        stall_seconds: float | None = None,
     ) -> None:
         self._read_fd, self._write_fd = read_fd, write_fd
         self._pairs = pairs
@@ -94,7 +96,7 @@ class Multiplexer:
             threading.Thread(target=self._read, name="mux-read", daemon=True),
             threading.Thread(target=self._pump, name="mux-pump", daemon=True),
         ]
-        self.boundary: Final = BoundaryChannel(self._state, self._wake, self.close)
+        self.boundary: Final = BoundaryChannel(self._state, self._wake, self.close, stall_seconds)
         for descriptor in (read_fd, write_fd):
             with contextlib.suppress(OSError):
                 os.set_blocking(descriptor, False)

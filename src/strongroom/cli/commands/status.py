@@ -9,7 +9,7 @@ from strongroom.cli.output import pairs, table
 from strongroom.cli.session import Session
 from strongroom.cli.sizes import size_words
 from strongroom.cli.tree import command
-from strongroom.errors import NotOpenError
+from strongroom.errors import NotAnsweringError, NotOpenError
 from strongroom.host.contracts import StatusResult
 
 _AUTHENTICATION: Final = {
@@ -22,14 +22,15 @@ _AUTHENTICATION: Final = {
 }
 
 
-@command("status", examples=("strongroom status vault",), exits=(NotOpenError,))
+@command("status", examples=("strongroom status vault",), exits=(NotOpenError, NotAnsweringError))
 @open_name_argument
 @json_option
 def status_command(session: Session, *, name: str) -> None:
     """Show the state of the volume NAME.
 
-    Processes, cipher, counters since it was opened, rates, and each measure of confinement with
-    whether the kernel granted it. A simulated enclave is called so.
+    Whether it works, and what is wrong if it does not; processes, cipher, counters since it was
+    opened, rates, and each measure of confinement with whether the kernel granted it. A simulated
+    enclave is called so.
     """
     result = session.volumes.status(name)
     session.show(result, "\n\n".join(part for part in _parts(result) if part))
@@ -59,6 +60,7 @@ def _facts(result: StatusResult) -> list[tuple[str, str]]:
     return [
         ("name", result.name),
         ("state", ", ".join([result.state, *modes])),
+        *(("problem", problem) for problem in result.problems),
         ("image", result.image),
         ("uuid", result.uuid),
         ("device", f"{result.device or 'none'} ({result.attach})"),

@@ -22,13 +22,20 @@ class Blocking:
         self._thread = threading.Thread(target=self._run, name="blocking-call", daemon=True)
         self._thread.start()
 
-    def ended(self, timeout_seconds: float) -> bool:
+    def ended(self, timeout_seconds: float, *, unless: Callable[[], bool] | None = None) -> bool:
         """Wait for the call's end, at most so long, and say whether it came.
+
+        Args:
+            timeout_seconds: The limit.
+            unless: Asked again and again; once it says yes, the wait ends too.
 
         Raises:
             OSError: The call ended with this error.
         """
-        self._thread.join(timeout_seconds)
+        if unless is None:
+            self._thread.join(timeout_seconds)
+        else:
+            wait_until(lambda: unless() or not self._thread.is_alive(), timeout_seconds)
         if self._error is not None:
             raise self._error
         return not self._thread.is_alive()

@@ -38,8 +38,38 @@ _COPIES_SECONDS: Final = 3.0
 a container's or a service's, and for some milliseconds that of an enclave that starts."""
 
 
+def _not_in_a_hurry() -> bool:
+    return False
+
+
+def write_back(
+    attached: Attached, seconds: float, *, unless: Callable[[], bool] = _not_in_a_hurry
+) -> bool:
+    """Write back what the file systems on a device and the kernel hold of it.
+
+    Only those of this device are waited for, whatever else hangs on the machine. It never raises:
+    what fails is told by the flush of the device, or by the enclave.
+
+    Args:
+        attached: The device.
+        seconds: The limit.
+        unless: Asked again and again; once it says yes, nothing is waited for any more.
+
+    Returns:
+        Whether it ended in time.
+    """
+    if attached.backend is None or attached.backend.closed:
+        return True
+    device = attached.backend.block_device
+    return Blocking(lambda: _write_back_mounted(device)).ended(seconds, unless=unless)
+
+
 def detach(
-    attached: Attached, *, force: bool, flush_seconds: float = FORCED_FLUSH_SECONDS
+    attached: Attached,
+    *,
+    force: bool,
+    flush_seconds: float = FORCED_FLUSH_SECONDS,
+    unless: Callable[[], bool] = _not_in_a_hurry,
 ) -> tuple[str, ...]:
     """Flush and take away what :func:`attach` made. Doing it twice is harmless.
 
@@ -52,6 +82,7 @@ def detach(
         attached: What is to go.
         force: Go on although the device is in use.
         flush_seconds: How long a forced end may write back.
+        unless: Asked while a flush is waited for without force; once it says yes, that fails.
 
     Returns:
         Where the file systems are mounted that give errors from now on.
@@ -70,7 +101,7 @@ def detach(
     else:
         claimed = claim_free(backend.block_device)
         try:
-            _flush(claimed, backend.block_device)
+            _flush(claimed, backend.block_device, unless)
             _await_visitors(backend.block_device)
         except BaseException:
             os.close(claimed)
@@ -112,14 +143,16 @@ def end_file_systems(device: Path) -> tuple[str, ...]:
     return points
 
 
-def _flush(fd: int, device: Path) -> None:
+def _flush(fd: int, device: Path, unless: Callable[[], bool]) -> None:
     try:
-        ended = Blocking(lambda: os.fsync(fd)).ended(_FLUSH_SECONDS)
+        ended = Blocking(lambda: os.fsync(fd)).ended(_FLUSH_SECONDS, unless=unless)
     except OSError as err:
         raise DiskError(
             f"{device} could not be flushed: {err.strerror}",
             hint="close it with --force to give up what was not written",
         ) from err
+    if not ended and unless():
+        raise DiskError(f"{device} is being closed by force")
     if not ended:
         raise DiskError(
             f"{device} was not flushed within {_FLUSH_SECONDS:.0f} seconds",

@@ -6,6 +6,7 @@
     /run/strongroom/NAME.lock       flock held by the volume's host process for as long as it lives
     /run/strongroom/NAME/           control.sock, nbd.sock, log, fuse/
     /run/strongroom/NAME/record.json   what a later command needs to clean up after a crash
+    /run/strongroom/.NAME.log       the end of the log of a crash, until the name's next open
 
 All of these are files, and files can be removed while a volume is open. So a host process also
 holds a mark that only its end removes (:mod:`~strongroom.host.runtime.marks`). A volume is dead

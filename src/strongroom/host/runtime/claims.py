@@ -21,6 +21,7 @@ from strongroom.host.runtime.directory import (
     VolumeDirectory,
     check_name,
     is_name,
+    keep_log_in,
     read_record_in,
     write_record_in,
 )
@@ -30,7 +31,7 @@ _CLAIM_PAUSE_SECONDS: Final = 0.02
 _MAX_SOCKET_PATH_BYTES: Final = 107
 """sockaddr_un holds 108 bytes with the final NUL."""
 _LOCK: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_APPEND: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Claim:
@@ -79,6 +80,10 @@ class Claim:
         with place.translating(self.directory.log):
             fd = os.open("log", _APPEND, 0o600, dir_fd=self._fd)
         return os.fdopen(fd, "ab", buffering=0)
+
+    def keep_log(self) -> Path | None:
+        """Keep the end of the log beyond the directory, and say where, if that worked."""
+        return keep_log_in(self._root_fd, self._fd, self.directory)
 
     @contextlib.contextmanager
     def listening(self, path: Path) -> Iterator[socket.socket]:
@@ -141,6 +146,8 @@ def claim(name: str) -> Claim:
             lock_fd = _lock_patiently(root_fd, directory)
             undo.callback(os.close, lock_fd)
             _make_anew(root_fd, directory)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(directory.kept_log.name, dir_fd=root_fd)
             fd = place.open_below(root_fd, name, directory.path)
             undo.callback(os.close, fd)
             mark = marks.make(place.root(), name)

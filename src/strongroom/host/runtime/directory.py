@@ -23,6 +23,7 @@ _DRAFT: Final = "record.json.new"
 _MAX_RECORD_BYTES: Final = 64 * 1024
 """Twenty times of what a record with two of the longest paths has."""
 _MAX_TAIL_BYTES: Final = 4096
+_KEPT_LOG_BYTES: Final = 64 * 1024
 # Without O_NONBLOCK, a FIFO in the place of a file would hold us for ever.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAKE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -79,6 +80,11 @@ class VolumeDirectory:
         return self.path / "log"
 
     @property
+    def kept_log(self) -> Path:
+        """The end of the log of a volume that crashed, until the name is opened again."""
+        return place.root() / f".{self.name}.log"
+
+    @property
     def lock(self) -> Path:
         """The file whose lock tells whether the host process lives."""
         return place.root() / f"{self.name}.lock"
@@ -123,6 +129,22 @@ class VolumeDirectory:
         return lines[-1] if lines else ""
 
 
+def keep_log_in(root_fd: int, directory_fd: int, directory: VolumeDirectory) -> Path | None:
+    """Keep the end of a volume's log beside its directory; say where, if that worked."""
+    name = directory.kept_log.name
+    try:
+        words = _end_of("log", directory_fd, _KEPT_LOG_BYTES)
+        if not words:
+            return None
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=root_fd)
+        with os.fdopen(os.open(name, _MAKE, 0o600, dir_fd=root_fd), "wb") as kept:
+            kept.write(words)
+    except (OSError, StrongroomError):
+        return None
+    return directory.kept_log
+
+
 def read_record_in(directory: int) -> Record:
     """Return the record in a volume's directory; nothing if there is none that makes sense."""
     try:
@@ -153,10 +175,10 @@ def write_record_in(directory: int, record: Record) -> None:
     os.replace(_DRAFT, _RECORD, src_dir_fd=directory, dst_dir_fd=directory)
 
 
-def _end_of(name: str, directory: int) -> bytes:
+def _end_of(name: str, directory: int, most_bytes: int = _MAX_TAIL_BYTES) -> bytes:
     with os.fdopen(os.open(name, _READ, dir_fd=directory), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             return b""
         file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - _MAX_TAIL_BYTES))
-        return file.read()
+        file.seek(max(0, file.tell() - most_bytes))
+        return file.read(most_bytes)

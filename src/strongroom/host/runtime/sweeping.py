@@ -11,7 +11,7 @@ from strongroom.errors import StrongroomError
 from strongroom.host import attach
 from strongroom.host.attach.record import Record, number, process_started
 from strongroom.host.runtime import claims, place
-from strongroom.host.runtime.directory import VolumeDirectory, is_name, read_record_in
+from strongroom.host.runtime.directory import VolumeDirectory, is_name, keep_log_in, read_record_in
 
 _FIRST_ORDINARY_PID: Final = 2
 
@@ -43,6 +43,7 @@ def clean(root_fd: int, directory: VolumeDirectory) -> list[str]:
         What was done, one line each.
     """
     record = _record_of(root_fd, directory)
+    _keep_log(root_fd, directory)
     done = _end_enclave(record)
     # A record with a path that no system takes must not keep the rest from being removed.
     with contextlib.suppress(OSError):
@@ -81,6 +82,15 @@ def _record_of(root_fd: int, directory: VolumeDirectory) -> Record:
         return read_record_in(fd)
     finally:
         os.close(fd)
+
+
+def _keep_log(root_fd: int, directory: VolumeDirectory) -> None:
+    with contextlib.suppress(OSError, StrongroomError):
+        fd = place.open_below(root_fd, directory.name, directory.path)
+        try:
+            keep_log_in(root_fd, fd, directory)
+        finally:
+            os.close(fd)
 
 
 def _end_enclave(record: Record) -> list[str]:

@@ -45,7 +45,7 @@ def start(
     """Start it and return the pid of the process that stays.
 
     Raises:
-        EnclaveGoneError: It ended while starting; the log says why.
+        EnclaveGoneError: It ended while starting; its log says why.
         PlatformError: The interpreter cannot be started.
     """
     _core.adopt_orphans()
@@ -86,7 +86,7 @@ def start(
             starter.kill()
         starter.wait()
     if pid is None:
-        hint = "its log says why" if python is None else _not_installed(program)
+        hint = "" if python is None else _not_installed(program)
         raise EnclaveGoneError("the enclave ended while starting", hint=hint)
     return pid
 
