@@ -225,6 +225,29 @@ def test_a_dead_enclaves_volume_gives_errors_and_can_be_opened_at_once(
     assert remains(operator.place, name) == []
 
 
+@pytest.mark.parametrize("how", ["crash", "force"])
+def test_a_file_system_that_is_mounted_over_a_dead_one_lives_on(
+    operator: Operator, image: Path, name: str, how: str
+) -> None:
+    facts, point = mounted(operator, image, name)
+    other = operator.place / "other"
+    with other.open("wb") as file:
+        file.truncate(8 << 20)
+    operator.run("mkfs.ext4", "-q", other)
+    operator.run("mount", "-o", "loop", other, point)
+    if how == "crash":
+        os.kill(facts["host_pid"], signal.SIGKILL)
+        await_true(lambda: has_ended(facts["host_pid"]), "the end of the host")
+        assert listed(operator) == []
+    else:
+        operator.close(name, "--force")
+    (point / "more").write_bytes(b"x")
+    operator.run("sync", "--file-system", point)
+    operator.run("umount", point)
+    unmount_dead(point)
+    assert remains(operator.place, name) == []
+
+
 def device_of(facts: dict[str, Any]) -> Path:
     return Path(facts["device"])
 

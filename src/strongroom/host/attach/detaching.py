@@ -137,9 +137,10 @@ def end_file_systems(device: Path) -> tuple[str, ...]:
     Without this they refuse only what needs the device, and take writes that are lost later. Which
     file system cannot do it, does that.
     """
-    points = tuple(use.where for use in device_uses(device) if use.kind == "mount")
-    with suppress(OSError):
-        Blocking(lambda: _shut_down(points)).ended(_AFTER_ABORT_SECONDS)
+    uses = device_uses(device)
+    points = tuple(use.where for use in uses if use.kind == "mount")
+    dead = _numbers_of(device, *(Path(use.where) for use in uses if use.kind == "device"))
+    Blocking(lambda: _shut_down(points, dead)).ended(_AFTER_ABORT_SECONDS)
     return points
 
 
@@ -201,9 +202,22 @@ def _write_back_mounted(device: Path) -> None:
     _on_opened(str(device), lambda fd: fcntl.ioctl(fd, _FLUSH_DEVICE))
 
 
-def _shut_down(points: tuple[str, ...]) -> None:
+def _shut_down(points: tuple[str, ...], dead: frozenset[int]) -> None:
+    def shut_down(fd: int) -> None:
+        # Another file system may be mounted over it, at the same path.
+        if os.fstat(fd).st_dev in dead:
+            shut_down_file_system(fd)
+
     for point in points:
-        _on_opened(point, shut_down_file_system)
+        _on_opened(point, shut_down)
+
+
+def _numbers_of(*devices: Path) -> frozenset[int]:
+    found = set()
+    for device in devices:
+        with suppress(OSError):
+            found.add(device.stat().st_rdev)
+    return frozenset(found)
 
 
 def _on_opened(path: str, call: Callable[[int], object]) -> None:
