@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A state directory that others touched, or that two enclaves make at once."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from strongroom import tee
 from strongroom._core import Secret
 from strongroom.errors import TeeError
-from strongroom.tee.process import platform
+from strongroom.tee.process import platform, store
 from strongroom.tee.process.signature import sign
 from strongroom.tee.process.store import Store
 from tests.conftest import require_root
@@ -205,6 +206,16 @@ def refusal(state: Path) -> str:
     )
     assert done.returncode != 0
     return done.stderr
+
+
+def test_a_first_start_that_is_stopped_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_LOCK_SECONDS", 0.1)
+    with Store(tmp_path, create=True) as stopped, Store(tmp_path, create=True) as other:
+        fcntl.flock(stopped._fd, fcntl.LOCK_EX)
+        with pytest.raises(TeeError, match="another process holds"), other.first_start():
+            pass
 
 
 @pytest.mark.parametrize("also", [(), ("started",), ("signer",)])

@@ -17,6 +17,7 @@ import fcntl
 import os
 import shlex
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -39,6 +40,10 @@ _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAKE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _MARK: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+_LOCK_SECONDS: Final = 20.0
+"""Far more than a first start takes, on any machine."""
+_LOCK_POLL_SECONDS: Final = 0.01
 
 _ANY_OTHER: Final = stat.S_IRWXG | stat.S_IRWXO
 _OTHER_WRITES: Final = stat.S_IWGRP | stat.S_IWOTH
@@ -112,13 +117,14 @@ class Store:
         of several at once, each waits for the one before.
 
         Raises:
-            TeeError: The file system refuses to make files here.
+            TeeError: The file system refuses to make files here, or another first start does not
+                end.
         """
         if self._has(_STARTED):
             yield False
             return
         # The lock goes when the directory is closed.
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        self._lock()
         if not self._is_first():
             yield False
             # Made by a version that left no mark; it may be that nothing can be written now.
@@ -135,6 +141,21 @@ class Store:
             os.fsync(self._fd)
         except OSError as err:
             raise TeeError(f"cannot make {self.path / _STARTED}: {err.strerror}") from err
+
+    def _lock(self) -> None:
+        until = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as err:
+                if time.monotonic() > until:
+                    raise TeeError(
+                        f"another process holds {self.path} since {_LOCK_SECONDS:.0f} seconds",
+                        hint=f"it may be stopped; `fuser {shlex.quote(str(self.path))}` names it",
+                    ) from err
+            else:
+                return
+            time.sleep(_LOCK_POLL_SECONDS)
 
     def was_started(self) -> bool:
         """Tell whether an enclave has ever started here, as far as its traces say."""
