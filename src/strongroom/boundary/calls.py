@@ -14,11 +14,19 @@ from typing import Annotated, ClassVar, Final, Generic, Literal, TypeVar
 from strongroom.boundary.schema import Descriptor, Items, Range, Size
 from strongroom.values import dataclass
 
-PROTOCOL_VERSION: Final = 3
+PROTOCOL_VERSION: Final = 4
 """Raised with every incompatible change of this module."""
 
 MAX_TEXT_BYTES: Final = 1024
-"""Longest message, hint, name or label."""
+"""Longest notice, finding, name or label."""
+
+MAX_MESSAGE_BYTES: Final = 16 * 1024
+"""Longest message or hint of an error: it may list :data:`MAX_CHANGES` changes."""
+
+MAX_NOTICES: Final = 128
+"""Most notices or findings about a header, and more than there are parts that can differ."""
+
+MAX_CHANGES: Final = MAX_NOTICES
 
 MAX_SECRET_BYTES: Final = 64 * 1024
 """Longest passphrase, as :data:`strongroom._core.MAX_PASSPHRASE_BYTES`."""
@@ -105,12 +113,15 @@ class Terms:
         authenticated: The volume is known to have an authenticated header.
         minimum_epoch: That of the newest header that the operator has seen of this volume.
         accepted_changes: What another program changed in the header, and may be authenticated
-            anew: :func:`strongroom.boundary.sealed.changes_digest` of what the operator was shown.
+            anew: :func:`strongroom.boundary.sealed.changes_digest` of what the operator was shown,
+            which covers the contents too.
         next_enclave: The measurement of the enclave that secrets may be handed over to.
         keyslot: The only keyslot that the passphrase may be tried on, to unlock the volume; then
             also one of priority ``ignore``.
         request: The one call that the passphrase is for, as
             :func:`strongroom.boundary.sealed.request_digest` gives it; ``None`` for ``Unlock``.
+        former_volume: The UUID that the volume had before another program changed it; what is
+            known of that one counts too. Empty when it was not changed.
     """
 
     volume: Uuid = ""
@@ -120,6 +131,7 @@ class Terms:
     next_enclave: Identifier | None = None
     keyslot: KeyslotNumber | None = None
     request: Digest | None = None
+    former_volume: Uuid = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +222,19 @@ class Keyslot:
 
 
 @dataclass(frozen=True, slots=True)
+class HeaderChange:
+    """A change of a header that its operator may accept.
+
+    Attributes:
+        words: What was changed.
+        content: Tells one content of that part from another.
+    """
+
+    words: Text
+    content: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class TestResult:
     """One known-answer test."""
 
@@ -289,13 +314,15 @@ class DiskFacts:
     sequence_number: Counter
     discard_allowed: bool
     keyslots: Annotated[tuple[Keyslot, ...], Items(32)]
-    notices: Annotated[tuple[Text, ...], Items(64)]
+    notices: Annotated[tuple[Text, ...], Items(MAX_NOTICES)]
     authentication: Authentication
     enrolment: Enrolment | None
     epoch: Counter
-    changes: Annotated[tuple[Text, ...], Items(64)]
-    acceptable: Annotated[tuple[Text, ...], Items(64)]
-    """What another program seems to have changed, and the operator may accept."""
+    changes: Annotated[tuple[Text, ...], Items(MAX_NOTICES)]
+    acceptable: Annotated[tuple[HeaderChange, ...], Items(MAX_CHANGES)]
+    """What another program seems to have changed, and the operator may accept: all of it."""
+    former_uuid: Uuid = ""
+    """The UUID under which the header was authenticated, if another program changed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,7 +375,7 @@ class Unlocked:
     authenticated: bool
     read_only: bool
     epoch: Counter
-    notices: Annotated[tuple[Text, ...], Items(64)]
+    notices: Annotated[tuple[Text, ...], Items(MAX_NOTICES)]
 
 
 @dataclass(frozen=True, slots=True)

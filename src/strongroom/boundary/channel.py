@@ -13,12 +13,12 @@ receiving side raises the same class. Names that are not in that module become a
 
 import contextlib
 from collections.abc import Mapping
-from typing import Final, Protocol, TypeVar
+from typing import Annotated, Final, Protocol, TypeVar
 
 from strongroom import errors
 from strongroom.boundary import cbor
-from strongroom.boundary.calls import Call, Text
-from strongroom.boundary.schema import decode_message, encode_message
+from strongroom.boundary.calls import MAX_MESSAGE_BYTES, Call, Text
+from strongroom.boundary.schema import Size, decode_message, encode_message
 from strongroom.boundary.stream import (
     ByteStream,
     EndOfStreamError,
@@ -37,9 +37,10 @@ from strongroom.values import dataclass
 
 _CALL, _RESULT, _ERROR = 0, 1, 2
 _KINDS: Final = (_CALL, _RESULT, _ERROR)
-_MAX_ERROR_TEXT: Final = 1000
 _PATIENCE_SECONDS: Final = 0.1
 """How often a caller that waits is asked whether it goes on waiting."""
+_CUT: Final = "..."
+_Message = Annotated[str, Size(0, MAX_MESSAGE_BYTES)]
 
 ResultT = TypeVar("ResultT")
 Registry = Mapping[str, type[Call[object]]]
@@ -50,8 +51,8 @@ class _Failure:
     """An error as it crosses the boundary."""
 
     error: Text
-    message: Text
-    hint: Text
+    message: _Message
+    hint: _Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +296,10 @@ def _failure_from(err: StrongroomError) -> _Failure:
 
 
 def _clip(text: str) -> str:
-    return text.encode(errors="replace")[:_MAX_ERROR_TEXT].decode(errors="ignore")
+    data = text.encode(errors="replace")
+    if len(data) <= MAX_MESSAGE_BYTES:
+        return data.decode()
+    return data[: MAX_MESSAGE_BYTES - len(_CUT)].decode(errors="ignore") + _CUT
 
 
 def _error_from(fields: cbor.Value) -> StrongroomError:

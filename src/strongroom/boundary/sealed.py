@@ -8,7 +8,7 @@ import hashlib
 from typing import Final
 
 from strongroom.boundary import cbor
-from strongroom.boundary.calls import Call, Purpose, Sealed, Terms
+from strongroom.boundary.calls import Call, HeaderChange, Purpose, Sealed, Terms
 from strongroom.boundary.schema import encode_message
 
 INFO_PREFIX: Final = b"strongroom/1 "
@@ -24,6 +24,9 @@ TPM_ANSWER_INFO: Final = INFO_PREFIX + b"tpm answer"
 """The HPKE ``info`` of what a TPM gave on its way to the client."""
 
 REPORT_DATA_BYTES: Final = 64
+
+_CODE_DIGITS: Final = 32
+"""128 bits, as the disk may try to find two contents with one code."""
 
 BLANK: Final = Sealed(bytes(32), Terms(), bytes(32), bytes(17))
 """Stands for a passphrase in a call of which only the digest is wanted."""
@@ -55,9 +58,19 @@ def request_digest(request: Call[object]) -> bytes:
     return hashlib.sha256(cbor.encode([type(request).__name__, bound])).digest()
 
 
-def changes_digest(changes: tuple[str, ...]) -> bytes:
-    """Return what accepting these changes of a header is bound to."""
-    return hashlib.sha256(cbor.encode([*changes])).digest()
+def changes_digest(changes: tuple[HeaderChange, ...]) -> bytes:
+    """Return what accepting these changes of a header is bound to: their words and contents."""
+    listed: list[cbor.Value] = [[change.words, change.content] for change in changes]
+    return hashlib.sha256(cbor.encode(listed)).digest()
+
+
+def described(changes: tuple[HeaderChange, ...]) -> str:
+    """Return changes as an operator reads them: all of them, and a code for their contents.
+
+    Two lists with the same code have the same contents.
+    """
+    code = changes_digest(changes).hex()[:_CODE_DIGITS]
+    return f"{'; '.join(change.words for change in changes)} (code {code})"
 
 
 def report_data(about: str, subject: bytes) -> bytes:

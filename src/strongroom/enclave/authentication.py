@@ -10,16 +10,24 @@ from typing import Final
 from strongroom import _core
 from strongroom._core import Secret
 from strongroom.boundary.calls import Terms
-from strongroom.boundary.sealed import changes_digest
+from strongroom.boundary.sealed import changes_digest, described
 from strongroom.enclave.header_keys import (
     authentication_mark,
     enclave_header_key,
     volume_header_key,
 )
-from strongroom.enclave.inspection import TAMPERED_HINT, Inspected, judge, tampered
-from strongroom.enclave.wording import clipped_all
+from strongroom.enclave.inspection import (
+    OLD_UUID_HINT,
+    TAMPERED_HINT,
+    Inspected,
+    judge,
+    may_be_renamed,
+    tampered,
+)
+from strongroom.enclave.wording import as_shown
 from strongroom.errors import HeaderChangedError, HeaderTamperedError, RollbackError
 from strongroom.luks2 import (
+    ForeignChange,
     Header,
     HeaderCopy,
     StrongroomToken,
@@ -33,8 +41,13 @@ from strongroom.values import replace
 _ACCEPT_HINT: Final = "if that was you, say so with --accept-header-change"
 
 
-def check_terms(inspected: Inspected, terms: Terms) -> None:
+def check_terms(inspected: Inspected, terms: Terms, *, adopting: bool = False) -> None:
     """Refuse, before the passphrase is used, a header that the operator's terms rule out.
+
+    Args:
+        inspected: The header.
+        terms: What was sealed with the passphrase.
+        adopting: The operator adopts the volume, and with it another UUID.
 
     Raises:
         HeaderTamperedError: It was tampered with, lost its codes, or is of another volume.
@@ -46,18 +59,28 @@ def check_terms(inspected: Inspected, terms: Terms) -> None:
             f"the passphrase was meant for the volume {terms.volume}, and this is {inspected.uuid}",
             hint=TAMPERED_HINT,
         )
+    if terms.former_volume.lower() != inspected.former_uuid.lower():
+        raise HeaderTamperedError(
+            f"the UUID of the volume was {inspected.former_uuid}, and the operator was told "
+            f"{terms.former_volume or 'nothing of it'}",
+            hint=TAMPERED_HINT,
+        )
     if inspected.state == "tampered":
         raise tampered(inspected.findings)
     if terms.authenticated and inspected.token is None:
         raise tampered(("its authentication was removed",))
     if inspected.state == "changed":
-        _check_accepted(inspected.findings, terms)
+        _check_accepted(inspected.acceptable, terms, adopting=adopting)
     if inspected.state in {"verified", "changed", "damaged"}:
         _check_epoch(inspected.token, terms)
 
 
-def check_opened(inspected: Inspected, terms: Terms, volume_key: Secret) -> bool:
+def check_opened(
+    inspected: Inspected, terms: Terms, volume_key: Secret, *, adopting: bool = False
+) -> bool:
     """Check a header with the volume key that one of its keyslots gave.
+
+    The arguments are those of :func:`check_terms`.
 
     Returns:
         Whether the header is authenticated.
@@ -73,18 +96,18 @@ def check_opened(inspected: Inspected, terms: Terms, volume_key: Secret) -> bool
         if any(mark == digest.salt for digest in inspected.header.digests.values()):
             raise tampered(("its authentication was removed",))
         return False
-    key = volume_header_key(volume_key, inspected.uuid)
+    key = volume_header_key(volume_key, inspected.sealed_uuid)
     message = volume_authenticated_bytes(inspected.uuid, inspected.token)
     authentic = _core.hmac_sha256_matches(key, message, inspected.token.volume_code)
     key.erase()
     if mark != segment_digest_salt(inspected.header) or not authentic:
-        raise tampered(("the volume's authentication code is wrong",))
+        raise _wrong_code(inspected, inspected.token)
     if inspected.state == "unverified":
         verdict = judge(inspected.loaded, inspected.material, inspected.token)
         if verdict.state == "tampered":
             raise tampered(verdict.findings)
         if verdict.state == "changed":
-            _check_accepted(verdict.findings, terms)
+            _check_accepted(verdict.acceptable, terms, adopting=adopting)
         _check_epoch(inspected.token, terms)
     return True
 
@@ -108,7 +131,7 @@ def authenticated(
         header_key: From :func:`strongroom.enclave.header_keys.volume_header_key`.
         kept: The digests of the keyslots that are damaged: those that the header had before.
     """
-    uuid = header.binary.uuid
+    uuid = token.sealed_under(header.binary.uuid)
     binary = replace(
         header.binary,
         salt=copy_salt(uuid, HeaderCopy.PRIMARY),
@@ -128,17 +151,31 @@ def authenticated(
         enclave_key.erase()
 
 
-def is_accepted(findings: tuple[str, ...], terms: Terms) -> bool:
-    """Tell whether the operator accepted just these findings about a header."""
-    return terms.accepted_changes == changes_digest(clipped_all(findings))
+def is_accepted(changes: tuple[ForeignChange, ...], terms: Terms) -> bool:
+    """Tell whether the operator accepted just these changes of a header."""
+    return terms.accepted_changes == changes_digest(as_shown(changes))
 
 
-def _check_accepted(findings: tuple[str, ...], terms: Terms) -> None:
-    if is_accepted(findings, terms):
+def _wrong_code(inspected: Inspected, token: StrongroomToken) -> HeaderTamperedError:
+    problem = "the volume's authentication code is wrong"
+    if not may_be_renamed(inspected.loaded, token):
+        return tampered((problem,))
+    return HeaderTamperedError(
+        f"{problem}: the UUID {inspected.uuid} is not the one that the volume was sealed under, "
+        "or the header was tampered with",
+        hint=OLD_UUID_HINT,
+    )
+
+
+def _check_accepted(changes: tuple[ForeignChange, ...], terms: Terms, *, adopting: bool) -> None:
+    shown = as_shown(changes)
+    if is_accepted(changes, terms):
+        return
+    if adopting and all(change.renames for change in changes):
         return
     otherwise = "" if terms.accepted_changes is None else ", and not as it was accepted"
     raise HeaderChangedError(
-        f"another program changed the header{otherwise}: {'; '.join(findings)}", hint=_ACCEPT_HINT
+        f"another program changed the header{otherwise}: {described(shown)}", hint=_ACCEPT_HINT
     )
 
 

@@ -39,7 +39,9 @@ _UNFINISHED: Final = (
     "the old header is still in place, over keyslots of which some may be the backup's by now; "
     "run the restore again"
 )
-_OLDER_HINT: Final = "an older header brings back keyslots that were removed since"
+_OLDER_HINT: Final = (
+    "an older header brings back keyslots that were removed since; --force restores it all the same"
+)
 _BARE_HINT: Final = "it is from before the volume was sealed, or was made by somebody else"
 _MOST_BYTES: Final = ByteCount(HEADER_COPY_BYTES + MAX_KEYSLOTS_BYTES + MAX_BACKUP_SLACK_BYTES)
 
@@ -158,7 +160,7 @@ def _check_known(known: KnownHeader, inspected: Inspected) -> None:
         raise RollbackError(
             f"the backup is of epoch {_epoch(inspected)}, "
             f"and epoch {known.minimum_epoch} was seen here",
-            hint=f"{_OLDER_HINT}; --force restores it all the same",
+            hint=_OLDER_HINT,
         )
 
 

@@ -76,22 +76,23 @@ class LoadedVolume:
         """
         purpose: calls.Purpose = "unlock" if request is None else "existing passphrase"
         passphrase = self.recipients.open(sealed, purpose, request)
+        adopting = isinstance(request, calls.Reseal) and request.adopt
         try:
             # Authentic from here on, as they were sealed with the passphrase.
-            self._check_terms(sealed.terms)
+            self._check_terms(sealed.terms, adopting=adopting)
             opener = Opener(self.inspected, self.tee, passphrase, self.progress)
             opened = opener.open(only=only, apart_from=apart_from)
         finally:
             passphrase.erase()
         try:
-            check_opened(self.inspected, sealed.terms, opened.volume_key)
+            check_opened(self.inspected, sealed.terms, opened.volume_key, adopting=adopting)
             yield opened
         finally:
             opened.erase()
 
-    def _check_terms(self, terms: calls.Terms) -> None:
+    def _check_terms(self, terms: calls.Terms, *, adopting: bool) -> None:
         try:
-            check_terms(self.inspected, terms)
+            check_terms(self.inspected, terms, adopting=adopting)
         except RollbackError:
             # Nobody's fault, if what lies there by now is newer than what was read.
             self.disk.ensure_as_read()
@@ -99,7 +100,7 @@ class LoadedVolume:
 
     def commit(self, edit: Edit, opened: Opened, sealing: Sealing | None = None) -> Inspected:
         """Put an edit on the disk; ``sealing`` when the volume goes to another enclave."""
-        header_key = volume_header_key(opened.volume_key, self.inspected.uuid)
+        header_key = volume_header_key(opened.volume_key, self.inspected.sealed_uuid)
         try:
             return self.commit_with(edit, header_key, sealing)
         finally:
@@ -190,7 +191,8 @@ def reseal(volume: LoadedVolume, call: calls.Reseal) -> tuple[Inspected, calls.R
     """Seal a volume to this enclave as it is now, or adopt one whose enclave is lost."""
     inspected = volume.inspected
     handover.enrolled_token(inspected)
-    if not call.adopt:
+    if not call.adopt or _is_renamed(inspected):
+        # A volume that is only renamed loses nothing: this enclave still has what is sealed.
         _check_editable(inspected)
         with volume.opened(call.existing, call) as opened:
             edit, sealing = handover.resealed(inspected, volume.tee, call.policy)
@@ -207,7 +209,7 @@ def reseal(volume: LoadedVolume, call: calls.Reseal) -> tuple[Inspected, calls.R
         edit, lost = unchanged(inspected), tuple(sorted(unchanged(inspected).slots))
         for number in lost:
             edit = without(edit, number)
-        sealing = sealing_of(volume.tee, call.policy, inspected.uuid)
+        sealing = sealing_of(volume.tee, call.policy, inspected.sealed_uuid)
         after = volume.commit(edit, opened, sealing)
     return after, _resealed(after, lost)
 
@@ -224,7 +226,7 @@ def hand_over(volume: LoadedVolume, call: calls.HandOver) -> tuple[Inspected, ca
         handover.check_successor(volume.tee, token.sealing, call.successor, terms)
         changed = volume.inspected.state == "changed"
         inspected = accept(volume, opened) if changed else volume.inspected
-        header_key = volume_header_key(opened.volume_key, inspected.uuid)
+        header_key = volume_header_key(opened.volume_key, inspected.sealed_uuid)
         try:
             return inspected, handover.hand_over(inspected, volume.tee, header_key, call)
         finally:
@@ -276,9 +278,10 @@ def _with_passphrase(
             plain = plain_secret(passphrase, wanted)
             return with_secret(unchanged(volume.inspected), number, plain, opened.volume_key)
         sealing = handover.enrolled_token(volume.inspected).sealing
-        seal_key = seal_key_for(volume.tee, sealing, volume.inspected.uuid)
+        volume_uuid = volume.inspected.sealed_uuid
+        seal_key = seal_key_for(volume.tee, sealing, volume_uuid)
         try:
-            sealer = SlotSealer(seal_key, sealing, volume.inspected.uuid)
+            sealer = SlotSealer(seal_key, sealing, volume_uuid)
             secret = sealed_secret(sealer, passphrase, wanted, keyslot=number, factors=factors)
         finally:
             seal_key.erase()
@@ -288,6 +291,10 @@ def _with_passphrase(
             secret.passphrase.erase()
     finally:
         passphrase.erase()
+
+
+def _is_renamed(inspected: Inspected) -> bool:
+    return inspected.state == "changed" and inspected.former_uuid != ""
 
 
 def _check_editable(inspected: Inspected) -> None:

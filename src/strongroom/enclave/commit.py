@@ -82,7 +82,7 @@ def commit(
             sealing=sealing or before.token.sealing,
             slots=edit.slots,
         )
-        seal_key = seal_key_for(tee, token.sealing, before.uuid)
+        seal_key = seal_key_for(tee, token.sealing, before.sealed_uuid)
         try:
             header = authenticated(
                 header,

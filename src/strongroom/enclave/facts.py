@@ -8,7 +8,7 @@ from strongroom.enclave import kdf
 from strongroom.enclave.create import RECOVERY_KEYSLOT, NewVolume
 from strongroom.enclave.disk import Disk
 from strongroom.enclave.inspection import Inspected
-from strongroom.enclave.wording import clipped, clipped_all
+from strongroom.enclave.wording import as_shown, clipped, clipped_all
 from strongroom.luks2 import Argon2, ForeignKeyslot, Header, Sealing
 from strongroom.luks2.limits import STRONGROOM_TOKEN
 from strongroom.tee.identity import Identity
@@ -37,7 +37,8 @@ def disk_facts(inspected: Inspected, disk: Disk, notices: tuple[str, ...]) -> ca
         enrolment=None if token is None else enrolment(token.sealing),
         epoch=0 if token is None else token.epoch,
         changes=clipped_all(inspected.findings),
-        acceptable=clipped_all(inspected.acceptable),
+        acceptable=as_shown(inspected.acceptable),
+        former_uuid=inspected.former_uuid,
     )
 
 

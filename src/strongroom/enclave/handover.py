@@ -205,9 +205,9 @@ def taken_over(
     """
     token = enrolled_token(inspected)
     handed = {slot.keyslot: slot for slot in handover.slots}
-    if handed.keys() != set(token.keyslots) or len(handed) != len(handover.slots):
+    if handed.keys() != inspected.sealed.keys() or len(handed) != len(handover.slots):
         raise BoundaryError("a handover is not of the keyslots that are sealed")
-    sealing = sealing_of(tee, handover.policy, inspected.uuid)
+    sealing = sealing_of(tee, handover.policy, inspected.sealed_uuid)
 
     def secrets() -> Iterator[tuple[int, Secret, Pbkdf2 | Argon2]]:
         for number, slot in sorted(handed.items()):
@@ -225,7 +225,7 @@ def taken_over(
 def resealed(inspected: Inspected, tee: Tee, policy: SealPolicy) -> tuple[Edit, Sealing]:
     """Return the header with what this enclave can unseal sealed to it as it is now."""
     token = enrolled_token(inspected)
-    sealing = sealing_of(tee, policy, inspected.uuid)
+    sealing = sealing_of(tee, policy, inspected.sealed_uuid)
     secrets = _unsealed(inspected, token, tee)
     return _sealed_anew(inspected, token, tee, sealing=sealing, secrets=secrets), sealing
 
@@ -238,9 +238,9 @@ def _sealed_anew(
     sealing: Sealing,
     secrets: Iterator[tuple[int, Secret, Pbkdf2 | Argon2]],
 ) -> Edit:
-    seal_key = seal_key_for(tee, sealing, inspected.uuid)
+    seal_key = seal_key_for(tee, sealing, inspected.sealed_uuid)
     try:
-        sealer = SlotSealer(seal_key, sealing, inspected.uuid)
+        sealer = SlotSealer(seal_key, sealing, inspected.sealed_uuid)
         slots: dict[int, SealedSlot] = {
             number: sealer.seal(number, in_order(token.slots[number].factors), secret, kdf)
             for number, secret, kdf in secrets
@@ -253,10 +253,10 @@ def _sealed_anew(
 def _unsealed(
     inspected: Inspected, token: StrongroomToken, tee: Tee
 ) -> Iterator[tuple[int, Secret, Pbkdf2 | Argon2]]:
-    seal_key = seal_key_for(tee, token.sealing, inspected.uuid)
+    seal_key = seal_key_for(tee, token.sealing, inspected.sealed_uuid)
     try:
-        for number in token.keyslots:
-            place, slot = inspected.place(number), token.slots[number]
+        for number, slot in inspected.sealed.items():
+            place = inspected.place(number)
             unsealed = unseal_slot(seal_key, token.sealing, place, slot)
             try:
                 yield number, unsealed.sealed, unsealed.kdf
@@ -273,6 +273,6 @@ def _associated(
         "epoch": token.epoch,
         "keyslot": keyslot,
         "policy": policy,
-        "uuid": inspected.uuid,
+        "uuid": inspected.sealed_uuid,
     }
     return canonical_json(bound)

@@ -26,6 +26,7 @@ from strongroom.errors import (
 )
 from strongroom.luks2 import (
     Argon2,
+    ForeignChange,
     Header,
     LoadedHeader,
     Pbkdf2,
@@ -33,12 +34,18 @@ from strongroom.luks2 import (
     StrongroomToken,
     authenticated_bytes,
     differences,
+    sealed_slots,
     strongroom_token,
 )
 from strongroom.tee.provider import Tee
 from strongroom.values import dataclass
 
 TAMPERED_HINT: Final = "restore a backup of the header; the disk is not to be trusted"
+OLD_UUID_HINT: Final = (
+    "if the UUID was changed, put the old one back with `cryptsetup luksUUID --uuid UUID IMAGE`; "
+    "known-enclaves in the state directory has those that were seen here"
+)
+_NO_CONTENT: Final = bytes(32)
 _STRAY: Final = "bytes of the header that have no meaning were changed"
 
 
@@ -54,6 +61,7 @@ class Inspected:
         findings: What was changed, or why nothing can be said, in words.
         acceptable: What another program seems to have changed. Where this enclave can say nothing,
             it is what the token says, which the volume key has yet to prove.
+        sealed: What is sealed for each keyslot that has something sealed.
         obstacle: Why this enclave cannot use the keyslots that are sealed.
         kdfs: What the passphrase of each keyslot goes through first, as far as this enclave knows.
         damaged: The keyslots that are never tried, as they are not what was authenticated.
@@ -66,8 +74,9 @@ class Inspected:
     findings: tuple[str, ...]
     obstacle: StrongroomError | None
     kdfs: Mapping[int, Pbkdf2 | Argon2]
-    acceptable: tuple[str, ...] = ()
+    acceptable: tuple[ForeignChange, ...] = ()
     damaged: Mapping[int, str] = MappingProxyType({})
+    sealed: Mapping[int, SealedSlot] = MappingProxyType({})
 
     @property
     def header(self) -> Header:
@@ -76,12 +85,23 @@ class Inspected:
 
     @property
     def uuid(self) -> str:
-        """The volume's UUID."""
+        """The UUID of the header."""
         return self.header.binary.uuid
+
+    @property
+    def sealed_uuid(self) -> str:
+        """The UUID that all keys are derived with, whatever became of the header's."""
+        return self.uuid if self.token is None else self.token.sealed_under(self.uuid)
+
+    @property
+    def former_uuid(self) -> str:
+        """The UUID under which the volume was authenticated, if the header has another one now."""
+        known = "" if self.token is None else self.token.header_uuid
+        return "" if known == self.uuid else known
 
     def place(self, keyslot: int) -> Place:
         """Return what derivations for a keyslot are bound to."""
-        return Place(self.uuid, keyslot)
+        return Place(self.sealed_uuid, keyslot)
 
     def kdf_of(self, keyslot: int) -> Pbkdf2 | Argon2:
         """Return the KDF that a passphrase goes through first, or else the one in the header."""
@@ -89,9 +109,7 @@ class Inspected:
 
     def sealed_slot(self, keyslot: int) -> SealedSlot | None:
         """Return what is sealed for a keyslot, or ``None`` when a passphrase alone opens it."""
-        if self.token is None or keyslot not in self.token.keyslots:
-            return None
-        return self.token.slots[keyslot]
+        return self.sealed.get(keyslot)
 
 
 def inspect(loaded: LoadedHeader, material: Mapping[int, bytes], tee: Tee) -> Inspected:
@@ -109,21 +127,9 @@ def inspect(loaded: LoadedHeader, material: Mapping[int, bytes], tee: Tee) -> In
     if token is None:
         return Inspected(loaded, material, None, "absent", (), None, plain)
     try:
-        seal_key = seal_key_for(tee, token.sealing, header.binary.uuid)
+        seal_key = seal_key_for(tee, token.sealing, token.sealed_under(header.binary.uuid))
     except (EnclaveFactorError, SecurityVersionError) as err:
-        known = {number: kdf for number, kdf in plain.items() if number not in token.slots}
-        verdict = judge(loaded, material, token)
-        return Inspected(
-            loaded,
-            material,
-            token,
-            "unverified",
-            (err.message,),
-            err,
-            known,
-            acceptable=verdict.acceptable,
-            damaged=verdict.damaged,
-        )
+        return _inspect_foreign(loaded, material, token, err, plain=plain)
     try:
         return _inspect_own(loaded, material, token, seal_key=seal_key, plain=plain)
     finally:
@@ -145,32 +151,43 @@ class Verdict:
 
     Attributes:
         state: ``verified``, ``changed``, ``damaged`` or ``tampered``.
-        findings: What was changed, in words.
+        tampered: What must not be, in words.
+        changes: What an operator may accept, where that is all.
         damaged: As in :class:`Inspected`.
     """
 
     state: Authentication
-    findings: tuple[str, ...]
+    tampered: tuple[str, ...]
+    changes: tuple[ForeignChange, ...]
     damaged: Mapping[int, str] = MappingProxyType({})
 
     @property
-    def acceptable(self) -> tuple[str, ...]:
-        """The findings, where an operator may accept them."""
-        return self.findings if self.state in {"changed", "damaged"} else ()
+    def findings(self) -> tuple[str, ...]:
+        """All that was changed, in words."""
+        return (*self.tampered, *(change.words for change in self.changes))
+
+    @property
+    def acceptable(self) -> tuple[ForeignChange, ...]:
+        """The changes, where an operator may accept them."""
+        return self.changes if self.state in {"changed", "damaged"} else ()
 
 
 def judge(loaded: LoadedHeader, material: Mapping[int, bytes], token: StrongroomToken) -> Verdict:
     """Compare a header with its token, one of whose codes has been checked."""
     found = differences(loaded.header, token, material)
-    foreign = found.foreign_changes + loaded.rewritten
-    damage = tuple(found.damaged.values())
+    foreign = found.changes + _without_content(loaded.rewritten)
+    # A damaged keyslot is never used, whatever is in it.
+    changes = foreign + _without_content(tuple(found.damaged.values()))
     if found.tampered or not loaded.canonical:
         stray = () if loaded.canonical else (_STRAY,)
-        findings = found.tampered + stray + foreign + damage
-        return Verdict("tampered", findings, found.damaged)
+        return Verdict("tampered", found.tampered + stray, changes, found.damaged)
     if foreign:
-        return Verdict("changed", foreign + damage, found.damaged)
-    return Verdict("damaged" if damage else "verified", damage, found.damaged)
+        return Verdict("changed", (), changes, found.damaged)
+    return Verdict("damaged" if changes else "verified", (), changes, found.damaged)
+
+
+def _without_content(texts: tuple[str, ...]) -> tuple[ForeignChange, ...]:
+    return tuple(ForeignChange(words, _NO_CONTENT) for words in texts)
 
 
 def tampered(findings: tuple[str, ...]) -> HeaderTamperedError:
@@ -188,7 +205,8 @@ def _inspect_own(
     seal_key: Secret,
     plain: Mapping[int, Pbkdf2 | Argon2],
 ) -> Inspected:
-    uuid = loaded.header.binary.uuid
+    header = loaded.header
+    uuid = token.sealed_under(header.binary.uuid)
     key = enclave_header_key(seal_key, uuid)
     message = authenticated_bytes(uuid, token)
     authentic = _core.hmac_sha256_matches(key, message, token.enclave_code)
@@ -199,11 +217,11 @@ def _inspect_own(
     verdict = judge(loaded, material, token)
     if verdict.state == "tampered":
         return _tampered(loaded, material, token, verdict.findings)
-    sealed = {
+    sealed = sealed_slots(header, token, material)
+    kdfs = {
         number: unseal_kdf(seal_key, token.sealing, Place(uuid, number), slot)
-        for number, slot in token.slots.items()
+        for number, slot in sealed.items()
     }
-    kdfs = {**plain, **sealed}
     return Inspected(
         loaded,
         material,
@@ -211,9 +229,56 @@ def _inspect_own(
         verdict.state,
         verdict.findings,
         None,
-        kdfs,
+        {**plain, **kdfs},
         acceptable=verdict.acceptable,
         damaged=verdict.damaged,
+        sealed=sealed,
+    )
+
+
+def _inspect_foreign(
+    loaded: LoadedHeader,
+    material: Mapping[int, bytes],
+    token: StrongroomToken,
+    obstacle: StrongroomError,
+    *,
+    plain: Mapping[int, Pbkdf2 | Argon2],
+) -> Inspected:
+    """Say of a header that is sealed to another enclave what its token says, unproven."""
+    verdict = judge(loaded, material, token)
+    sealed = sealed_slots(loaded.header, token, material)
+    reason = _with_uuid(obstacle, loaded, token)
+    return Inspected(
+        loaded,
+        material,
+        token,
+        "unverified",
+        (reason.message,),
+        reason,
+        {number: kdf for number, kdf in plain.items() if number not in sealed},
+        acceptable=verdict.acceptable,
+        damaged=verdict.damaged,
+        sealed=sealed,
+    )
+
+
+def may_be_renamed(loaded: LoadedHeader, token: StrongroomToken) -> bool:
+    """Tell whether the UUID may be another one than the volume was sealed under, unnoticed.
+
+    So it is with a token that does not say which one it was, when the salts are of another one.
+    """
+    return not token.sealed_uuid and any(words.startswith("the salt") for words in loaded.rewritten)
+
+
+def _with_uuid(
+    obstacle: StrongroomError, loaded: LoadedHeader, token: StrongroomToken
+) -> StrongroomError:
+    if not isinstance(obstacle, EnclaveFactorError) or not may_be_renamed(loaded, token):
+        return obstacle
+    return EnclaveFactorError(
+        f"{obstacle.message}; or the UUID {loaded.header.binary.uuid} is not the one that the "
+        "volume was sealed under",
+        hint=OLD_UUID_HINT,
     )
 
 
@@ -223,4 +288,13 @@ def _tampered(
     token: StrongroomToken,
     findings: tuple[str, ...],
 ) -> Inspected:
-    return Inspected(loaded, material, token, "tampered", findings, tampered(findings), {})
+    return Inspected(
+        loaded,
+        material,
+        token,
+        "tampered",
+        findings,
+        tampered(findings),
+        {},
+        sealed={number: token.slots[number] for number in token.keyslots},
+    )

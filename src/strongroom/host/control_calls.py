@@ -7,9 +7,11 @@ The same machinery as the boundary, declared in the same way; the socket belongs
 from typing import Annotated, ClassVar, Final
 
 from strongroom.boundary.calls import (
+    MAX_CHANGES,
     Authentication,
     Call,
     Enrolment,
+    HeaderChange,
     Name,
     Recipient,
     ReportProgress,
@@ -45,7 +47,8 @@ class Waiting:
     tee: Name
     authentication: Authentication
     enrolment: Enrolment | None
-    acceptable: Annotated[tuple[Text, ...], Items(64)]
+    acceptable: Annotated[tuple[HeaderChange, ...], Items(MAX_CHANGES)]
+    former_volume: Uuid = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -265,6 +265,7 @@ def loaded_files(files: VolumeFiles, how: Unlocking, report: Reporter) -> Iterat
             image=image,
             changes=facts.acceptable,
             enrolled=facts.enrolment is not None,
+            former=facts.former_uuid,
         )
         with explained(trust, facts.enrolment):
             yield LoadedImage(enclave, facts, trust, report)

@@ -215,6 +215,7 @@ class Service:
             authentication=facts.authentication,
             enrolment=facts.enrolment,
             acceptable=facts.acceptable,
+            former_volume=facts.former_uuid,
         )
 
     def _unlock(self, passphrase: calls.Sealed, client: Responder) -> OpenResult:

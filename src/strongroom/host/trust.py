@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from strongroom.boundary import calls
-from strongroom.boundary.calls import Call, Purpose, Recipient, Sealed, Terms
-from strongroom.boundary.sealed import changes_digest, request_digest
+from strongroom.boundary.calls import Call, HeaderChange, Purpose, Recipient, Sealed, Terms
+from strongroom.boundary.sealed import changes_digest, described, request_digest
 from strongroom.host import attestation, known_enclaves
 from strongroom.host.attestation import from_boundary
 from strongroom.host.contracts import PassphraseSource, Reporter, Unlocking
@@ -31,8 +31,9 @@ class VolumeTrust:
         report: Reporter,
         *,
         image: Path | None,
-        changes: tuple[str, ...] = (),
+        changes: tuple[HeaderChange, ...] = (),
         enrolled: bool = True,
+        former: str = "",
     ) -> None:
         """Look a volume up.
 
@@ -44,6 +45,8 @@ class VolumeTrust:
             changes: What another program is said to have changed in the header. If that is to be
                 accepted, it is shown, and exactly that is accepted.
             enrolled: Its header says that it is sealed to an enclave.
+            former: The UUID that it had before another program changed it, if one did. What is
+                known of that one holds too, so that a new UUID makes no older header acceptable.
 
         Raises:
             TeeError: What is known of the volume cannot be read.
@@ -52,11 +55,14 @@ class VolumeTrust:
         self._how = how
         self._accepted = changes if how.accept_header_change else ()
         if self._accepted:
-            report.notice(f"accepting what changed in the header: {'; '.join(self._accepted)}")
+            report.notice(f"accepting what changed in the header: {described(self._accepted)}")
         self._report = report
         self._enrolled = enrolled
+        self._former = former
         self._image = "" if image is None else str(image.absolute())
         self._known = known_enclaves.find(volume) if volume else None
+        formerly = known_enclaves.find(former) if former else None
+        self._seen = tuple(known for known in (self._known, formerly) if known is not None)
         self._running: Identity | None = None
 
     def sealed(
@@ -112,10 +118,10 @@ class VolumeTrust:
             purpose,
             recipient.public_key,
             tee=self._how.tee,
-            known=self._known,
+            known=self._seen[0] if self._seen else None,
         )
         if self._running is None:
-            if self._known is None and self._volume:
+            if not self._seen and self._volume:
                 self._report.notice(
                     attestation.first_use(attested.identity, enrolled=self._enrolled)
                 )
@@ -173,15 +179,15 @@ class VolumeTrust:
         (known_enclaves.replace if exactly else known_enclaves.remember)(seen)
 
     def _terms(self, request: Call[object] | None, next_enclave: bytes | None) -> Terms:
-        known = self._known
         return Terms(
             volume=self._volume,
-            authenticated=known is not None and known.authenticated,
-            minimum_epoch=0 if known is None else known.epoch,
+            authenticated=any(known.authenticated for known in self._seen),
+            minimum_epoch=max((known.epoch for known in self._seen), default=0),
             accepted_changes=changes_digest(self._accepted) if self._accepted else None,
             next_enclave=next_enclave,
             keyslot=self._how.keyslot,
             request=None if request is None else request_digest(request),
+            former_volume=self._former,
         )
 
 

@@ -13,8 +13,10 @@ Spec: LUKS2 on-disk format 1.1.
 from strongroom.luks2._json import JsonValue
 from strongroom.luks2.authentication import (
     Differences,
+    ForeignChange,
     authenticated_bytes,
     differences,
+    sealed_slots,
     segment_digest_salt,
     volume_authenticated_bytes,
     with_authentication,
@@ -71,6 +73,7 @@ __all__ = [
     "CryptSegment",
     "Differences",
     "Digest",
+    "ForeignChange",
     "ForeignDigest",
     "ForeignKeyslot",
     "ForeignSegment",
@@ -112,6 +115,7 @@ __all__ = [
     "recovery_token",
     "repair_steps",
     "restore_steps",
+    "sealed_slots",
     "segment_digest_salt",
     "strongroom_token",
     "unreferenced_areas",

@@ -7,8 +7,9 @@ thus authentic when its digest is the listed one, and what differs has a name, a
 
 * *foreign changes* are those that stock cryptsetup and systemd-cryptenroll make for their user:
   label, subsystem, flags, priorities; a higher sequence number; any other token; a keyslot that is
-  not sealed, linked to a digest; a sealed keyslot that is gone from the token too; a digest more of
-  no segment, or one less;
+  not sealed, linked to a digest; a sealed keyslot that is gone from the token too, or that is as
+  it was and gone from the token alone; a digest more of no segment, or one less; another UUID,
+  where the token says which one it was;
 * *damage* is a keyslot that differs as no stock tool makes it differ: a sealed one, or one in a
   header that was not written again. Such a keyslot is never tried, and decides over nothing else;
 * *tampering* is all else, and a keyslot of which only the link to its digest is another.
@@ -26,10 +27,17 @@ from strongroom.luks2.canonical import canonical_json
 from strongroom.luks2.edit import with_token
 from strongroom.luks2.limits import STRONGROOM_TOKEN, UINT64_MAX
 from strongroom.luks2.model import Header, Token
-from strongroom.luks2.parts import has_material, header_digests, is_relinked, link_of
-from strongroom.luks2.token import SEQUENCE, StrongroomToken, parse_token
+from strongroom.luks2.parts import (
+    binary_digest,
+    has_material,
+    header_digests,
+    is_relinked,
+    link_of,
+)
+from strongroom.luks2.token import SEQUENCE, SealedSlot, StrongroomToken, parse_token
 from strongroom.values import dataclass, replace
 
+_NO_CONTENT: Final = bytes(32)
 _ADDED: Final = "was added"
 _REMOVED: Final = "was removed"
 _CHANGED: Final = "was changed"
@@ -51,20 +59,42 @@ class Differences:
 
     Attributes:
         tampered: What no stock tool does for its user.
-        foreign_changes: What stock cryptsetup and systemd-cryptenroll do, so that their user may
-            say that it was meant. An attacker can do the same.
+        changes: What stock cryptsetup and systemd-cryptenroll do, so that their user may say that
+            it was meant. An attacker can do the same.
         damaged: By number, the keyslots that must not be used.
     """
 
     tampered: tuple[str, ...]
-    foreign_changes: tuple[str, ...]
+    changes: tuple["ForeignChange", ...]
     damaged: Mapping[int, str] = MappingProxyType({})
+
+    @property
+    def foreign_changes(self) -> tuple[str, ...]:
+        """The words of ``changes``."""
+        return tuple(change.words for change in self.changes)
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignChange:
+    """A change that an operator may accept.
+
+    Attributes:
+        words: What was changed, and how.
+        content: 32 bytes that are others when the part has another content now.
+        renames: It is a part of what ``cryptsetup luksUUID`` does, and of nothing else.
+    """
+
+    words: str
+    content: bytes
+    renames: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Change:
     words: str
     foreign: bool
+    content: bytes
+    renames: bool = False
     damaged: int | None = None
     """The number of a keyslot that is damaged; then the change is not foreign."""
 
@@ -78,7 +108,7 @@ def authenticated_bytes(header_uuid: str, token: StrongroomToken) -> bytes:
         header_uuid: As in the header, letter for letter.
         token: The token; its codes are not looked at.
     """
-    return canonical_json({"token": token.body(), "uuid": header_uuid})
+    return canonical_json({"token": token.body(), "uuid": token.sealed_under(header_uuid)})
 
 
 def volume_authenticated_bytes(header_uuid: str, token: StrongroomToken) -> bytes:
@@ -101,19 +131,47 @@ def differences(header: Header, token: StrongroomToken, areas: Mapping[int, byte
     missing = {number: b"" for number in header.keyslots if not has_material(header, areas, number)}
     found = header_digests(header, areas, kept=missing)
     changes = [
-        *_sequence_changes(header, token),
-        *_single_changes(found, token),
-        *_numbered_changes(header, found, token),
+        # What opens the volume comes first: an operator decides on this list.
         *_keyslot_changes(header, found, token, areas),
+        *_numbered_changes(header, found, token),
+        *_single_changes(header, found, token),
+        *_sequence_changes(header, token),
     ]
     sound = [change for change in changes if change.damaged is None]
     return Differences(
         tampered=tuple(change.words for change in sound if not change.foreign),
-        foreign_changes=tuple(change.words for change in sound if change.foreign),
+        changes=tuple(
+            ForeignChange(change.words, change.content, change.renames)
+            for change in sound
+            if change.foreign
+        ),
         damaged=MappingProxyType(
             {it.damaged: it.words for it in changes if it.damaged is not None}
         ),
     )
+
+
+def sealed_slots(
+    header: Header, token: StrongroomToken, areas: Mapping[int, bytes]
+) -> dict[int, SealedSlot]:
+    """Return what is sealed for the keyslots that a header has, by number.
+
+    The token still refers to such a keyslot, or the keyslot is the one that was authenticated:
+    another program may take a keyslot from its token, and put another one into its place.
+
+    Raises:
+        FormatError: As :func:`header_digests`.
+    """
+    left_out = (token.slots.keys() & header.keyslots.keys()) - set(token.keyslots)
+    missing = {number: b"" for number in header.keyslots if not has_material(header, areas, number)}
+    digests = header_digests(header, areas, kept=missing) if left_out else {}
+    unchanged = {
+        number
+        for number in left_out
+        if digests[f"keyslots/{number}"] == token.header.get(f"keyslots/{number}")
+    }
+    numbers = sorted(unchanged | set(token.keyslots))
+    return {number: token.slots[number] for number in numbers}
 
 
 def with_authentication(
@@ -157,6 +215,8 @@ def with_authentication(
         token_body,
         keyslots=keyslots,
         header=header_digests(Header(final, metadata), areas, kept=kept),
+        header_uuid=final.uuid,
+        sealed_uuid=token_body.sealed_under(final.uuid),
     )
     enclave_code, volume_code = codes(authenticated_bytes(final.uuid, token))
     token = replace(token, enclave_code=enclave_code, volume_code=volume_code)
@@ -173,30 +233,54 @@ def segment_digest_salt(header: Header) -> bytes:
 def _sequence_changes(header: Header, token: StrongroomToken) -> Iterator[_Change]:
     listed = int.from_bytes(token.header[SEQUENCE], "big")
     if header.binary.seqid > listed:
-        yield _Change("the header was written again", foreign=True)
+        # Every change by another program comes with this one. The number itself has no meaning.
+        words = "the header was written again"
+        yield _Change(words, foreign=True, content=_NO_CONTENT, renames=True)
     elif header.binary.seqid < listed:
-        yield _Change("the sequence number of the header was lowered", foreign=False)
+        words = "the sequence number of the header was lowered"
+        yield _Change(words, foreign=False, content=_NO_CONTENT)
 
 
-def _single_changes(found: Mapping[str, bytes], token: StrongroomToken) -> Iterator[_Change]:
+def _single_changes(
+    header: Header, found: Mapping[str, bytes], token: StrongroomToken
+) -> Iterator[_Change]:
     for key, words in _SINGLE_WORDS.items():
-        if found[key] != token.header[key]:
-            yield _Change(words, foreign=key in _FOREIGN_SINGLES)
+        if found[key] == token.header[key]:
+            continue
+        if key == "binary" and _is_renamed(header, token):
+            yield _Change(
+                f"the UUID was changed from {token.header_uuid} to {header.binary.uuid}",
+                foreign=True,
+                content=found[key],
+                renames=True,
+            )
+        else:
+            yield _Change(words, foreign=key in _FOREIGN_SINGLES, content=found[key])
+
+
+def _is_renamed(header: Header, token: StrongroomToken) -> bool:
+    """Tell whether nothing but the UUID differs in the entry ``binary``."""
+    known = replace(header.binary, uuid=token.header_uuid)
+    return binary_digest(known) == token.header["binary"]
 
 
 def _numbered_changes(
     header: Header, found: Mapping[str, bytes], token: StrongroomToken
 ) -> Iterator[_Change]:
+    def changed(name: str, number: int, words: str, *, foreign: bool) -> _Change:
+        content = found.get(f"{name}s/{number}", _NO_CONTENT)
+        return _Change(f"{name} {number} {words}", foreign=foreign, content=content)
+
     for number, words in _compared("segments", found, token):
-        yield _Change(f"segment {number} {words}", foreign=False)
+        yield changed("segment", number, words, foreign=False)
     for number, words in _compared("digests", found, token):
         added = header.digests.get(number)
         # cryptsetup makes one for a keyslot that does not hold the volume key. The segment always
         # has one, so if its digest is gone then another was added, or changed, in its place.
         unbound = words == _ADDED and added is not None and not added.segments
-        yield _Change(f"digest {number} {words}", foreign=unbound or words == _REMOVED)
+        yield changed("digest", number, words, foreign=unbound or words == _REMOVED)
     for number, words in _compared("tokens", found, token):
-        yield _Change(f"token {number} {words}", foreign=True)
+        yield changed("token", number, words, foreign=True)
 
 
 def _keyslot_changes(
@@ -207,10 +291,13 @@ def _keyslot_changes(
 ) -> Iterator[_Change]:
     changed = dict(_compared("keyslots", found, token))
     for number, words in changed.items():
-        yield _keyslot_change(header, token, areas, changed=(number, words))
+        content = found.get(f"keyslots/{number}", _NO_CONTENT)
+        yield _keyslot_change(header, token, areas, changed=(number, words), content=content)
     for number in sorted(token.slots.keys() - set(token.keyslots)):
         if number not in changed:
-            yield _Change(f"keyslot {number} was taken from its token", foreign=False)
+            # It stays sealed: see sealed_slots.
+            words = f"keyslot {number} was taken from its token"
+            yield _Change(words, foreign=True, content=found[f"keyslots/{number}"])
 
 
 def _keyslot_change(
@@ -219,21 +306,24 @@ def _keyslot_change(
     areas: Mapping[int, bytes],
     *,
     changed: tuple[int, str],
+    content: bytes,
 ) -> _Change:
     number, how = changed
     words = f"keyslot {number} {how}"
     if number not in header.keyslots and number not in header.foreign_keyslots:
-        return _Change(words, foreign=number not in token.keyslots)
+        return _Change(words, foreign=number not in token.keyslots, content=content)
     if link_of(header, number) is None:
-        return _Change(f"{words}, and no digest lists it", foreign=False)
+        words = f"{words}, and no digest lists it"
+        return _Change(words, foreign=False, content=content)
     if not has_material(header, areas, number):
         return _damage(header, number)
     if is_relinked(header, areas, number, token.header):
-        return _Change(f"keyslot {number} was linked to another digest", foreign=False)
+        words = f"keyslot {number} was linked to another digest"
+        return _Change(words, foreign=False, content=content)
     sealed = number in token.keyslots
     if how == _CHANGED and (sealed or _is_unwritten(header, token, number)):
         return _damage(header, number)
-    return _Change(words, foreign=not sealed)
+    return _Change(words, foreign=not sealed, content=content)
 
 
 def _is_unwritten(header: Header, token: StrongroomToken, keyslot: int) -> bool:
@@ -251,7 +341,7 @@ def _damage(header: Header, number: int) -> _Change:
     else:
         raise InternalError(f"keyslot {number} is damaged and does not exist")
     words = f"keyslot {number} is damaged ({size} bytes at {offset})"
-    return _Change(words, foreign=False, damaged=number)
+    return _Change(words, foreign=False, content=_NO_CONTENT, damaged=number)
 
 
 def _compared(

@@ -4,9 +4,10 @@
 from strongroom.errors import FormatError, RollbackError
 from strongroom.luks2.commit import Step, Sync, WriteAt, commit_steps
 from strongroom.luks2.layout import check_segment
-from strongroom.luks2.limits import HEADER_COPY_BYTES, MAX_BACKUP_SLACK_BYTES
+from strongroom.luks2.limits import HEADER_COPY_BYTES, MAX_BACKUP_SLACK_BYTES, STRONGROOM_TOKEN
 from strongroom.luks2.load import LoadedHeader, load_header
 from strongroom.luks2.model import Header
+from strongroom.luks2.token import strongroom_token
 from strongroom.units import ByteCount, ByteOffset
 from strongroom.values import dataclass
 
@@ -29,7 +30,8 @@ def check_backup(current: Header | None, backup: bytes, *, detached: bool = True
 
     Args:
         current: The header in place, or ``None`` when there is none left; then the caller has to
-            know that the backup belongs to this image.
+            know that the backup belongs to this image. If the backup has a ``strongroom`` token,
+            the caller has to compare epochs too.
         backup: The whole file.
         detached: Whether the header will lie on another device than the data. ``False`` also
             checks that the data does not start inside the header.
@@ -74,12 +76,14 @@ def restore_steps(backup: Backup) -> tuple[Step, ...]:
 
 
 def _check_successor(current: Header, header: Header) -> None:
-    if header.binary.uuid.lower() != current.binary.uuid.lower():
+    if header.binary.uuid.lower() not in _names_of(current):
         raise RollbackError(
             f"the backup is of the volume {header.binary.uuid}, and this one is "
             f"{current.binary.uuid}"
         )
-    if header.binary.seqid < current.binary.seqid:
+    # Where there is an epoch, that one tells what is older. Anybody may raise the number.
+    is_authenticated = any(token.kind == STRONGROOM_TOKEN for token in header.tokens.values())
+    if header.binary.seqid < current.binary.seqid and not is_authenticated:
         raise RollbackError(
             f"the backup has version {header.binary.seqid}, and the volume has "
             f"{current.binary.seqid} already",
@@ -88,3 +92,10 @@ def _check_successor(current: Header, header: Header) -> None:
         )
     if header.segment != current.segment or header.total_bytes != current.total_bytes:
         raise FormatError("the backup describes the data, or the header's size, in another way")
+
+
+def _names_of(header: Header) -> frozenset[str]:
+    """Return the UUIDs of a volume: the header's, and those that its token has from before."""
+    token = strongroom_token(header)
+    former = () if token is None else (token.header_uuid, token.sealed_uuid)
+    return frozenset(uuid.lower() for uuid in (header.binary.uuid, *former))

@@ -38,6 +38,7 @@ from strongroom.luks2.binary import (
 from strongroom.luks2.limits import HEADER_COPY_BYTES, HEADER_SIZES, STRONGROOM_TOKEN
 from strongroom.luks2.metadata import parse_json_area
 from strongroom.luks2.model import Header, Refusal
+from strongroom.luks2.token import sealed_uuid
 from strongroom.units import ByteCount
 from strongroom.values import dataclass, replace
 
@@ -130,20 +131,23 @@ def look_at_header(
     primary = _try_read(private_copy, 0, HeaderCopy.PRIMARY)
     secondary = _find_secondary(private_copy, primary)
     used, other, notices = _choose(private_copy, primary, secondary)
-    header = parse_json_area(_with_salts(used, other), used.json_area, detached=detached)
+    binary = _with_salts(used, other, used.binary.uuid)
+    header = parse_json_area(binary, used.json_area, detached=detached)
     refusals = header.metadata.refusals or _size_refusals(
         header, image_size_bytes, detached=detached
     )
     if not _is_authenticated(header):
         broken = (used.copy.other,) if notices else ()
         return LoadedHeader(header, used.copy, broken, notices, canonical=False, refusals=refusals)
+    volume_uuid = sealed_uuid(header)
     if other is not None and not notices:
-        used, other = _by_form(header, private_copy, used, other)
-        header = replace(header, binary=_with_salts(used, other))
+        used, other = _by_form(header, private_copy, (used, other), volume_uuid)
+    header = replace(header, binary=_with_salts(used, other, volume_uuid))
+    if not notices:
         notices = _stray_bytes(header, private_copy, used.copy.other)
     broken = (used.copy.other,) if notices else ()
     canonical = _as_written(header, private_copy, used.copy)
-    rewritten = _rewritten(header, used.copy)
+    rewritten = _rewritten(header, used.copy, volume_uuid)
     return LoadedHeader(header, used.copy, broken, notices, canonical, rewritten, refusals)
 
 
@@ -251,16 +255,15 @@ def _neither(
     )
 
 
-def _with_salts(used: RawCopy, other: RawCopy | None) -> BinaryHeader:
+def _with_salts(used: RawCopy, other: RawCopy | None, volume_uuid: str) -> BinaryHeader:
     """Return the fields with the salts of both copies.
 
     A lost salt is derived from the other one: all it has to do is to differ from it. When the used
     copy has the salt of an authenticated volume, the other one is to have it too.
     """
     own = used.binary.salt
-    uuid = used.binary.uuid
-    if own == copy_salt(uuid, used.copy):
-        foreign = copy_salt(uuid, used.copy.other)
+    if own == copy_salt(volume_uuid, used.copy):
+        foreign = copy_salt(volume_uuid, used.copy.other)
     elif other is not None:
         foreign = other.binary.salt
     else:
@@ -275,27 +278,28 @@ def _is_authenticated(header: Header) -> bool:
 
 
 def _by_form(
-    header: Header, private_copy: bytes, used: RawCopy, other: RawCopy
+    header: Header, private_copy: bytes, copies: tuple[RawCopy, RawCopy], volume_uuid: str
 ) -> tuple[RawCopy, RawCopy]:
     """Return two copies with the same contents, first one that has them in the right bytes."""
-    for first, second in ((used, other), (other, used)):
-        written = replace(header, binary=_with_salts(first, second))
-        if not _rewritten(written, first.copy) and _as_written(written, private_copy, first.copy):
+    for first, second in (copies, copies[::-1]):
+        written = replace(header, binary=_with_salts(first, second, volume_uuid))
+        rewritten = _rewritten(written, first.copy, volume_uuid)
+        if not rewritten and _as_written(written, private_copy, first.copy):
             return first, second
-    return used, other
+    return copies
 
 
 def _stray_bytes(header: Header, private_copy: bytes, copy: HeaderCopy) -> tuple[str, ...]:
     """Return what to say about the other copy when it has the right contents in other bytes."""
     if _as_written(header, private_copy, copy):
         return ()
-    words = f"another program rewrote the {copy.title} header, or it has stray bytes"
-    return (f"{words}; the {copy.other.title} one is used",)
+    problem = f"another program rewrote the {copy.title} header, or it has stray bytes"
+    return (f"{problem}; the {copy.other.title} one is used",)
 
 
-def _rewritten(header: Header, copy: HeaderCopy) -> tuple[str, ...]:
+def _rewritten(header: Header, copy: HeaderCopy, volume_uuid: str) -> tuple[str, ...]:
     words: list[str] = []
-    if header.binary.salt_of(copy) != copy_salt(header.binary.uuid, copy):
+    if header.binary.salt_of(copy) != copy_salt(volume_uuid, copy):
         words.append(f"the salt of the {copy.title} header was changed")
     text = header.metadata.json_text
     if text != dump_json(parse_json(text)):

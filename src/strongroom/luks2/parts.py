@@ -34,6 +34,7 @@ from typing import Final
 
 from strongroom.errors import FormatError
 from strongroom.luks2._json import JsonObject, JsonValue, parse_json
+from strongroom.luks2.binary import BinaryHeader
 from strongroom.luks2.canonical import canonical_json
 from strongroom.luks2.limits import SEQUENCE_BYTES, STRONGROOM_TOKEN
 from strongroom.luks2.model import Header, Keyslot, area_bytes
@@ -110,12 +111,17 @@ def is_relinked(
     return any(_keyslot_digest(value, material, link) == expected for link in (None, *links))
 
 
+def binary_digest(binary: BinaryHeader) -> bytes:
+    """Return the digest of the entry ``binary``."""
+    return _digest(
+        {"uuid": binary.uuid, "hdr_size": binary.hdr_size, "checksum_alg": binary.checksum_alg}
+    )
+
+
 def _binary_digests(header: Header) -> dict[str, bytes]:
     binary = header.binary
     return {
-        "binary": _digest(
-            {"uuid": binary.uuid, "hdr_size": binary.hdr_size, "checksum_alg": binary.checksum_alg}
-        ),
+        "binary": binary_digest(binary),
         "label": _digest(binary.label_bytes.hex()),
         "subsystem": _digest(binary.subsystem_bytes.hex()),
         SEQUENCE: binary.seqid.to_bytes(SEQUENCE_BYTES, "big"),

@@ -33,6 +33,7 @@ from strongroom.luks2.limits import (
     UINT16_MAX,
 )
 from strongroom.luks2.model import Header
+from strongroom.uuids import is_uuid
 from strongroom.values import dataclass
 
 SEQUENCE: Final = "seqid"
@@ -49,11 +50,14 @@ _NUMBERED: Final = {
     "segments": MAX_SEGMENTS,
     "digests": MAX_DIGESTS,
 }
-_VERSION: Final = 1
+_VERSION: Final = 2
+_WITHOUT_UUIDS: Final = 1
+"""The first version: a volume is sealed under the UUID of its header, whatever that is."""
 _HINT: Final = "it was damaged or changed: restore a backup of the header"
 _MEMBERS: Final = frozenset(
     {"type", "keyslots", "version", "epoch", "enclave", "slots", "header", "mac"}
 )
+_UUIDS: Final = frozenset({"uuid", "sealed_uuid"})
 _SEALING: Final = frozenset(
     {
         "tee",
@@ -147,6 +151,10 @@ class StrongroomToken:
         header: What :func:`strongroom.luks2.header_digests` returned when it was written.
         enclave_code: 32 bytes, under the enclave's key.
         volume_code: 32 bytes, under the volume key's.
+        header_uuid: The UUID of the header when it was authenticated; empty in a token of the first
+            version, which does not say.
+        sealed_uuid: The UUID that all keys are derived with, for the life of the volume; empty as
+            well.
     """
 
     number: int
@@ -157,6 +165,12 @@ class StrongroomToken:
     header: Mapping[str, bytes] = MappingProxyType({})
     enclave_code: bytes = b""
     volume_code: bytes = b""
+    header_uuid: str = ""
+    sealed_uuid: str = ""
+
+    def sealed_under(self, header_uuid: str) -> str:
+        """Return the UUID that all keys are derived with, where the header has this one."""
+        return self.sealed_uuid or header_uuid
 
     def body(self) -> dict[str, JsonValue]:
         """Return the JSON without the codes, which is what they are over.
@@ -165,11 +179,13 @@ class StrongroomToken:
         code.
         """
         numbers = sorted(self.slots)
+        uuids: dict[str, JsonValue] = {"uuid": self.header_uuid, "sealed_uuid": self.sealed_uuid}
         return {
             "type": STRONGROOM_TOKEN,
             "keyslots": [str(number) for number in numbers],
-            "version": _VERSION,
+            "version": _VERSION if self.sealed_uuid else _WITHOUT_UUIDS,
             "epoch": self.epoch,
+            **(uuids if self.sealed_uuid else {}),
             "enclave": self.sealing.json(),
             "slots": {str(number): self.slots[number].json() for number in numbers},
             "header": {key: encode_base64(value) for key, value in sorted(self.header.items())},
@@ -206,6 +222,19 @@ def strongroom_token(header: Header) -> StrongroomToken | None:
         raise type(err)(err.message, hint=err.hint or _HINT) from err
 
 
+def sealed_uuid(header: Header) -> str:
+    """Return the UUID that the salts of a header's copies are made from.
+
+    It is that of :meth:`StrongroomToken.sealed_under`, as far as a token says it, right or not.
+    """
+    tokens = JsonObject("metadata", parse_json(header.metadata.json_text)).child("tokens")
+    for number, token in header.tokens.items():
+        value = tokens.child(str(number)).members.get("sealed_uuid")
+        if token.kind == STRONGROOM_TOKEN and isinstance(value, str) and is_uuid(value):
+            return value
+    return header.binary.uuid
+
+
 def parse_token(number: int, members: dict[str, JsonValue]) -> StrongroomToken:
     """Check the JSON of a token.
 
@@ -213,10 +242,11 @@ def parse_token(number: int, members: dict[str, JsonValue]) -> StrongroomToken:
         FormatError: Anything in it is missing, unknown or not of its form.
     """
     token = JsonObject(f"token {number}", members)
-    token.only(_MEMBERS)
+    version = token.integer("version", minimum=_WITHOUT_UUIDS, maximum=_VERSION)
+    has_uuids = version > _WITHOUT_UUIDS
+    token.only(_MEMBERS | _UUIDS if has_uuids else _MEMBERS)
     if token.text("type") != STRONGROOM_TOKEN:
         raise token.fail("type", f"is not {STRONGROOM_TOKEN}")
-    token.integer("version", minimum=_VERSION, maximum=_VERSION)
     slots = {key: _slot(slot) for key, slot in token.child("slots").entries("slot", MAX_KEYSLOTS)}
     mac = token.child("mac")
     mac.only(_MAC)
@@ -229,6 +259,8 @@ def parse_token(number: int, members: dict[str, JsonValue]) -> StrongroomToken:
         header=MappingProxyType(_parts(token.child("header"))),
         enclave_code=_exactly(mac, "enclave", CODE_BYTES),
         volume_code=_exactly(mac, "volume", CODE_BYTES),
+        header_uuid=_uuid(token, "uuid") if has_uuids else "",
+        sealed_uuid=_uuid(token, "sealed_uuid") if has_uuids else "",
     )
 
 
@@ -289,6 +321,13 @@ def _parts(header: JsonObject) -> dict[str, bytes]:
 def _is_numbered(key: str) -> bool:
     match = _PART.fullmatch(key)
     return match is not None and int(match[2]) < _NUMBERED.get(match[1], 0)
+
+
+def _uuid(token: JsonObject, key: str) -> str:
+    value = token.text(key)
+    if not is_uuid(value):
+        raise token.fail(key, "is not a UUID")
+    return value
 
 
 def _hexadecimal(enclave: JsonObject, key: str, length_bytes: int) -> bytes:

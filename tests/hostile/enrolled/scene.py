@@ -268,9 +268,10 @@ def _only_reads(attacked: bytes, found: Attempt, sound: Attempt) -> bool:
     assert found.facts is not None
     assert found.unlocked is not None
     assert sound.unlocked is not None
-    named = [words for words in found.facts.acceptable if "is damaged" in words]
+    words = [change.words for change in found.facts.acceptable]
+    named = [each for each in words if "is damaged" in each]
     return (
-        len(named) == len(found.facts.acceptable) > 0
+        len(named) == len(words) > 0
         and f"keyslot {found.unlocked.keyslot} " not in "".join(named)
         and found.unlocked.keyslot == sound.unlocked.keyslot
         and found.unlocked.authenticated

@@ -19,6 +19,7 @@ from strongroom.luks2 import (
     differences,
     load_header,
     repair_steps,
+    sealed_slots,
     segment_digest_salt,
     strongroom_token,
     with_authentication,
@@ -30,7 +31,18 @@ from strongroom.luks2.commit import WriteAt
 from strongroom.units import ByteCount
 from tests.conftest import require_tools
 
-from .enrolled import HDR, Areas, codes, enrolled, load, material, token_body, verdict, written
+from .enrolled import (
+    HDR,
+    Areas,
+    codes,
+    enrolled,
+    load,
+    material,
+    sealed_slot,
+    token_body,
+    verdict,
+    written,
+)
 
 pytestmark = pytest.mark.hostile
 
@@ -73,7 +85,6 @@ TAMPERING: dict[str, Callable[[Tree], object]] = {
     "factors": lambda tree: tree["tokens"]["0"]["slots"]["0"].update(factors=["passphrase"]),
     "policy": lambda tree: tree["tokens"]["0"]["enclave"].update(policy="measurement"),
     "digest unlisted": lambda tree: tree["tokens"]["0"]["header"].pop("segments/0"),
-    "sealed slot freed": lambda tree: tree["tokens"]["0"].update(keyslots=[]),
     "sealed slot unlinked": lambda tree: tree["digests"]["0"].update(keyslots=["1"]),
     "recovery slot unlinked": lambda tree: tree["digests"]["0"].update(keyslots=["0"]),
     "requirement": lambda tree: tree["config"].update(requirements={"mandatory": ["x"]}),
@@ -99,6 +110,19 @@ def test_what_is_wrong_with_one_keyslot_is_said_of_that_one(name: str) -> None:
 @pytest.mark.parametrize("name", TAMPERING)
 def test_tampering(name: str) -> None:
     assert verdict(forged(TAMPERING[name])) in {"tampered", "refused", "wrong code", "no token"}
+
+
+def test_a_keyslot_that_is_taken_from_its_token_stays_sealed() -> None:
+    """As ``cryptsetup token unassign`` leaves it."""
+    loaded = load(forged(lambda tree: tree["tokens"]["0"].update(keyslots=[])))
+    token = strongroom_token(loaded.header)
+    assert token is not None
+    areas = material(loaded.header)
+    found = differences(loaded.header, token, areas)
+    assert found == Differences((), found.changes)
+    assert found.foreign_changes == ("keyslot 0 was taken from its token",)
+    assert sealed_slots(loaded.header, token, areas) == {0: sealed_slot(1)}
+    assert sealed_slots(loaded.header, token, {**areas, 0: bytes(len(areas[0]))}) == {}
 
 
 @pytest.mark.parametrize("form", [b'"tokens": ', b'"tok\\u0065ns":'])
@@ -143,7 +167,7 @@ def test_of_two_copies_the_one_with_the_right_bytes_decides(copy: HeaderCopy) ->
     [
         ({"seqid": 1}, "tampered"),
         ({"checksum_alg": "sha1"}, "unnoticed"),  # not on the disk: sha256 is what is written
-        ({"uuid": "01234567-89ab-4cde-8f01-23456789abce"}, "wrong code"),
+        ({"uuid": "01234567-89ab-4cde-8f01-23456789abce"}, "foreign change"),
         ({"label_bytes": b"play"}, "foreign change"),
         ({"subsystem_bytes": b"play"}, "foreign change"),
         ({"seqid": 99}, "foreign change"),

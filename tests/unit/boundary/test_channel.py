@@ -13,7 +13,14 @@ import pytest
 
 from strongroom import errors
 from strongroom.boundary import calls, cbor
-from strongroom.boundary.calls import Describe, Done, LoadDisk, NewRecipient, ReportProgress
+from strongroom.boundary.calls import (
+    MAX_MESSAGE_BYTES,
+    Describe,
+    Done,
+    LoadDisk,
+    NewRecipient,
+    ReportProgress,
+)
 from strongroom.boundary.channel import (
     Caller,
     Handler,
@@ -145,13 +152,24 @@ def test_an_unknown_error_is_a_boundary_error(name: str, ends: Ends) -> None:
 
 def test_long_and_broken_texts_of_errors_are_cut(ends: Ends) -> None:
     with (
-        ends.answering(raising(DiskError("é" * 5000 + "\ud800", hint="\udfff"))),
+        ends.answering(raising(DiskError("é" * 50000 + "\ud800", hint="\udfff"))),
         pytest.raises(DiskError) as caught,
     ):
         ends.caller.call(Describe())
 
-    assert caught.value.message == "é" * 500
+    assert caught.value.message == "é" * ((MAX_MESSAGE_BYTES - 3) // 2) + "..."
     assert caught.value.hint == "?"
+
+
+def test_the_longest_error_that_fits_is_whole(ends: Ends) -> None:
+    longest = "é" * (MAX_MESSAGE_BYTES // 2)
+    with (
+        ends.answering(raising(DiskError(longest, hint=longest))),
+        pytest.raises(DiskError) as caught,
+    ):
+        ends.caller.call(Describe())
+
+    assert (caught.value.message, caught.value.hint) == (longest, longest)
 
 
 def test_ocalls_are_answered_in_between(ends: Ends) -> None:

@@ -187,6 +187,11 @@ def relabel(content: bytearray) -> None:
     content[24:72] = b"another label".ljust(48, b"\0")
 
 
+def relabel_otherwise(content: bytearray) -> None:
+    """Change the label to another one."""
+    content[24:72] = b"a third label".ljust(48, b"\0")
+
+
 def shrink_sectors(content: bytearray) -> None:
     """Change the sector size, as nobody does for anybody."""
     at = content.index(b'"sector_size":4096')

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from strongroom.boundary import calls
-from strongroom.boundary.sealed import changes_digest
+from strongroom.boundary.sealed import changes_digest, described
 from strongroom.enclave import disk
 from strongroom.errors import HeaderChangedError, KeyslotStateError, RollbackError
 from strongroom.units import ByteOffset
 from tests.honest import AS_SHOWN
 from tests.hostile.boundary.evil import CHEAP, NO_TERMS
 
-from .lives import Life, make, relabel, rewrite
+from .lives import Life, make, relabel, relabel_otherwise, rewrite
 
 pytestmark = pytest.mark.unit
 
@@ -25,6 +25,10 @@ HEADER_BYTES = 16384
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     return make(tmp_path / "image", "1", "signer").image
+
+
+def words(changes: tuple[calls.HeaderChange, ...]) -> tuple[str, ...]:
+    return tuple(change.words for change in changes)
 
 
 def add_keyslot(life: Life) -> int:
@@ -75,9 +79,11 @@ def test_only_what_was_shown_is_accepted(image: Path) -> None:
     rewrite(image, relabel)
     life = Life("1")
     shown = life.load(image).acceptable
-    assert shown == ("the label was changed",)
+    assert words(shown) == ("the label was changed",)
     before = image.read_bytes()
-    for other in ((), (*shown, "keyslot 2 was added"), ("the label", "was changed")):
+    added = calls.HeaderChange("keyslot 2 was added", bytes(32))
+    exchanged = dataclasses.replace(shown[0], content=bytes(32))
+    for other in ((), (*shown, added), (exchanged,), (*shown, *shown)):
         terms = dataclasses.replace(NO_TERMS, accepted_changes=changes_digest(other))
         with pytest.raises(HeaderChangedError, match="not as it was accepted: the label"):
             life.unlock(terms=terms)
@@ -85,12 +91,27 @@ def test_only_what_was_shown_is_accepted(image: Path) -> None:
     assert life.unlock(terms=ACCEPTED).notices
 
 
+def test_another_content_under_the_same_words_is_not_what_was_accepted(image: Path) -> None:
+    rewrite(image, relabel)
+    shown = Life("1").load(image).acceptable
+    rewrite(image, relabel_otherwise)
+    life = Life("1")
+    other = life.load(image).acceptable
+    assert words(other) == words(shown)
+    assert described(other) != described(shown)
+    terms = dataclasses.replace(NO_TERMS, accepted_changes=changes_digest(shown))
+    with pytest.raises(HeaderChangedError, match="not as it was accepted") as refused:
+        life.unlock(terms=terms)
+    assert described(other) in refused.value.message
+
+
 def test_elsewhere_only_what_was_shown_is_accepted_too(tmp_path: Path) -> None:
     made = make(tmp_path / "image", "1", "signer")
     rewrite(made.image, relabel)
     life = Life("machine")
     facts = life.load(made.image)
-    assert (facts.authentication, facts.acceptable) == ("unverified", ("the label was changed",))
+    assert facts.authentication == "unverified"
+    assert words(facts.acceptable) == ("the label was changed",)
     with pytest.raises(HeaderChangedError, match="label"):
         life.unlock(made.recovery_key)
     assert life.unlock(made.recovery_key, ACCEPTED).authenticated
