@@ -331,11 +331,11 @@ class HeaderFacts:
 
     uuid: Uuid
     keyslots: Annotated[tuple[Keyslot, ...], Items(32)]
-    notices: Annotated[tuple[Text, ...], Items(64)]
+    notices: Annotated[tuple[Text, ...], Items(MAX_NOTICES)]
     authentication: Authentication
     epoch: Counter
-    changes: Annotated[tuple[Text, ...], Items(64)]
-    unsupported: Annotated[tuple[Text, ...], Items(64)]
+    changes: Annotated[tuple[Text, ...], Items(MAX_NOTICES)]
+    unsupported: Annotated[tuple[Text, ...], Items(MAX_NOTICES)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,8 +367,9 @@ class Unlocked:
     """The volume key is in the enclave.
 
     ``authenticated`` when the header's codes, under the volume key, are right; then
-    ``epoch`` is worth remembering. ``read_only`` also when it was not asked for, as long as the
-    operator has not accepted that keyslots are damaged.
+    ``epoch`` is worth remembering. It is 0 when the header may not survive a power cut.
+    ``read_only`` also when it was not asked for, as long as the operator has not accepted that
+    keyslots are damaged.
     """
 
     keyslot: KeyslotNumber
@@ -383,7 +384,7 @@ class HeaderWritten:
     """A header was committed; ``notices`` say what could not be finished."""
 
     epoch: Counter
-    notices: Annotated[tuple[Text, ...], Items(64)]
+    notices: Annotated[tuple[Text, ...], Items(MAX_NOTICES)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,7 +394,7 @@ class KeyslotWritten:
     keyslot: Keyslot
     recovery_key: SealedReply | None
     epoch: Counter
-    notices: Annotated[tuple[Text, ...], Items(64)]
+    notices: Annotated[tuple[Text, ...], Items(MAX_NOTICES)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,7 +439,7 @@ class Resealed:
     enrolment: Enrolment
     epoch: Counter
     removed_keyslots: Annotated[tuple[KeyslotNumber, ...], Items(32)]
-    notices: Annotated[tuple[Text, ...], Items(64)]
+    notices: Annotated[tuple[Text, ...], Items(MAX_NOTICES)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -475,7 +476,7 @@ class BackupWritten:
     sequence_number: Counter
     size_bytes: Bytes64
     epoch: Counter
-    notices: Annotated[tuple[Text, ...], Items(64)]
+    notices: Annotated[tuple[Text, ...], Items(MAX_NOTICES)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from strongroom.enclave.opening import Opened, Opener, Progress
 from strongroom.enclave.recipients import Recipients, seal_recovery_key
 from strongroom.enclave.sealed_slots import SlotSealer, seal_key_for, sealing_of
 from strongroom.enclave.wording import clipped_all
-from strongroom.errors import BoundaryError, KeyslotStateError, RollbackError
+from strongroom.errors import BoundaryError, DiskError, KeyslotStateError, RollbackError
 from strongroom.luks2 import Sealing
 from strongroom.tee.provider import Tee
 from strongroom.values import dataclass
@@ -323,3 +323,21 @@ def _resealed(after: Inspected, removed: tuple[int, ...]) -> calls.Resealed:
 def epoch_of(inspected: Inspected) -> int:
     """Return the epoch of a header, or 0 when it has none."""
     return 0 if inspected.token is None else inspected.token.epoch
+
+
+def durable_epoch(
+    inspected: Inspected, disk: Disk, terms: calls.Terms
+) -> tuple[int, tuple[str, ...]]:
+    """Return the epoch that may be remembered, 0 when it is not on the disk, and why.
+
+    A header that was written and not synced is gone after a power cut. Who remembered its epoch
+    would refuse the one that is there then.
+    """
+    epoch = epoch_of(inspected)
+    if epoch <= terms.minimum_epoch:
+        return epoch, ()
+    try:
+        disk.make_header_durable()
+    except DiskError as err:
+        return 0, (f"the epoch {epoch} is not remembered, as it may be lost: {err.message}",)
+    return epoch, ()

@@ -175,6 +175,24 @@ class Disk:
                 case _:
                     sync(self._header_fd)
 
+    def make_header_durable(self) -> None:
+        """Wait until the header that was read would survive a power cut, whoever wrote it.
+
+        A descriptor that is for reading only does as well. A file system that cannot sync is one
+        that is never written to.
+
+        Raises:
+            DiskError: The disk said no, so that the next power cut may bring another header.
+        """
+        try:
+            os.fsync(self._header_fd)
+        except OSError as err:
+            if err.errno != errno.EINVAL:
+                raise DiskError(
+                    f"cannot sync the disk: {os.strerror(err.errno or 0)}",
+                    hint="look at the kernel's log",
+                ) from err
+
     def _note_write(self, step: WriteAt) -> None:
         known = step.data[: max(0, len(self._private_copy) - step.offset)]
         before = self._private_copy[: step.offset]

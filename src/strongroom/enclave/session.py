@@ -29,7 +29,7 @@ from strongroom.boundary.mux import Multiplexer
 from strongroom.boundary.sealed import report_data
 from strongroom.enclave import backup, changes, create, facts
 from strongroom.enclave.authentication import is_accepted
-from strongroom.enclave.changes import LoadedVolume, epoch_of
+from strongroom.enclave.changes import LoadedVolume, durable_epoch
 from strongroom.enclave.commit import repair
 from strongroom.enclave.disk import Disk
 from strongroom.enclave.inspection import Inspected, inspect, look
@@ -303,12 +303,13 @@ class Session:
             read_only = loaded.disk.read_only or doubtful
             volume = _volume(loaded, opened, read_only=read_only, discard=call.discard)
         self._volume = UnlockedVolume(volume, self._surroundings.multiplexer)
+        epoch, doubts = durable_epoch(inspected, loaded.disk, terms)
         loaded.disk.forget_header()
         if doubtful and not loaded.disk.read_only:
             number = min(loaded.inspected.damaged)
             notices = (*notices, _DAMAGED.format(number=number))
         authenticated = inspected.token is not None
-        epoch = epoch_of(inspected)
+        notices += doubts
         return calls.Unlocked(opened.number, authenticated, read_only, epoch, notices)
 
     def _settle_changes(self, loaded: LoadedVolume, opened: Opened) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from strongroom.boundary import calls
-from strongroom.host import runtime
+from strongroom.host import known_enclaves, runtime
 from strongroom.host.contracts import ImageReference, KeyslotResult, Reporter, TeeName
 from strongroom.host.files import opened_files
 from strongroom.host.images import keyslot_result
@@ -54,12 +54,20 @@ class LookedAt:
     report: Reporter
 
     def authentication(self) -> dict[str, JsonValue]:
-        """Return for JSON what the enclave finds about the header before any passphrase."""
-        facts = self.facts
+        """Return for JSON what is found about the header before any passphrase.
+
+        The state is the enclave's :data:`strongroom.boundary.calls.Authentication`; ``older`` when
+        the epoch is lower than that of a header that was seen here; ``bare`` when the volume was
+        seen with authentication and has none.
+
+        Raises:
+            TeeError: What is known of the volume cannot be read.
+        """
+        facts, lost = self.facts, self._lost()
         return {
-            "state": facts.authentication,
+            "state": facts.authentication if lost is None else lost[0],
             "epoch": facts.epoch,
-            "findings": [*facts.changes],
+            "findings": [*facts.changes, *(() if lost is None else lost[1:])],
         }
 
     def warn(self) -> None:
@@ -69,8 +77,22 @@ class LookedAt:
             self.report.notice(f"the header was tampered with, do not trust it: {findings}")
         elif self.facts.authentication == "changed":
             self.report.notice(f"another program changed the header: {findings}")
+        lost = self._lost()
+        if lost is not None:
+            self.report.notice(f"the header is not the one that was last seen: {lost[1]}")
         for reason in self.facts.unsupported:
             self.report.notice(f"the volume cannot be used: {reason}")
+
+    def _lost(self) -> tuple[str, str] | None:
+        """Return what the header lacks of the newest one that was seen here: a state, and words."""
+        facts, known = self.facts, known_enclaves.find(self.facts.uuid)
+        if known is None or facts.authentication == "tampered":
+            return None
+        if known.authenticated and facts.authentication == "absent":
+            return "bare", "it has no authentication, and had when it was last seen here"
+        if facts.epoch < known.epoch:
+            return "older", f"it is of epoch {facts.epoch}, and epoch {known.epoch} was seen here"
+        return None
 
 
 @contextlib.contextmanager

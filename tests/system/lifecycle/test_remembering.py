@@ -3,7 +3,9 @@
 
 import json
 import os
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -14,7 +16,8 @@ from strongroom._core import Secret, read_secret_file
 from strongroom.errors import NoSpaceError
 from strongroom.host import formatting, images, known_enclaves
 from strongroom.host.contracts import FormatRequest, ImageReference, KdfChoice, Unlocking
-from tests.harness import CHEAP_KDF, Operator
+from tests.conftest import require_tools
+from tests.harness import CHEAP_KDF, STRONGROOM, Operator
 
 pytestmark = pytest.mark.system
 
@@ -243,3 +246,36 @@ def test_a_volume_appears_and_so_does_its_recovery_key(
         )
     said(forgetful)
     assert opens_with(machine, new, recovery)
+
+
+def test_a_header_is_durable_before_its_epoch_is_remembered(
+    machine: Operator, volume: Path, tmp_path: Path
+) -> None:
+    """After a power cut an epoch that was remembered too early would refuse what is left."""
+    require_tools("strace")
+    trace = tmp_path / "trace"
+    (machine.place / "state/known-enclaves").unlink()
+    tracing: list[str | Path] = ["strace", "-f", "-y", "-o", trace, "-e"]
+    opening = ("open", volume, "traced", "--attach", "none", "--read-only")
+    key = ("--passphrase-file", machine.passphrase_file)
+    with subprocess.Popen(
+        [*tracing, "trace=fsync,fdatasync,/rename", STRONGROOM, *opening, *key],
+        env={
+            **os.environ,
+            **machine.environment,
+            "STRONGROOM_RUNTIME_DIR": str(machine.runtime),
+        },
+        stdout=subprocess.DEVNULL,
+    ) as traced:
+        try:
+            deadline = time.monotonic() + 60
+            while not (machine.place / "state/known-enclaves").exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        finally:
+            machine.close("traced", "--force", check=False)
+            traced.wait(timeout=60)
+    lines = trace.read_text().splitlines()
+    synced = next(at for at, line in enumerate(lines) if f"<{volume}>) = 0" in line)
+    remembered = next(at for at, line in enumerate(lines) if '"known-enclaves") = 0' in line)
+    assert synced < remembered

@@ -173,6 +173,37 @@ def test_a_malformed_token_says_what_mends_it(volume: Path, operator: Operator) 
         assert "backup of the header" in json.loads(refused.stdout)["hint"]
 
 
+def strip(image: Path) -> None:
+    """Take the token out."""
+    whole = image.read_bytes()
+    tree = tree_of(whole)
+    tree["tokens"] = {}
+    image.write_bytes(rewritten(whole, tree))
+
+
+@pytest.mark.parametrize(
+    ("change", "state", "words"),
+    [
+        (lambda image: shutil.copy(image.parent / "older.img", image), "older", "epoch 1, and"),
+        (strip, "bare", "it has no authentication, and had"),
+    ],
+    ids=["older", "bare"],
+)
+def test_a_header_from_before_is_shown_as_one(
+    volume: Path, operator: Operator, *, change: Callable[[Path], None], state: str, words: str
+) -> None:
+    assert operator.facts("dump", volume)["authentication"]["state"] == "verified"
+    change(volume)
+    shown = operator.facts("dump", volume)["authentication"]
+    assert shown["state"] == state
+    assert words in shown["findings"][-1]
+    listed = operator.strongroom("slot", "list", volume)
+    assert f"the header is not the one that was last seen: {shown['findings'][-1]}" in listed.stderr
+    saved = operator.strongroom("header", "backup", volume, volume.parent / "copy", "--json")
+    assert words in saved.stderr
+    assert json.loads(saved.stdout)["authentication"] == shown
+
+
 def relabel(image: Path) -> None:
     """Change a label as its owner could: what another program may do."""
     whole = bytearray(image.read_bytes())

@@ -70,9 +70,9 @@ class Life:
     def existing(self, data: bytes = PASSPHRASE, terms: Terms = NO_TERMS) -> Sealed:
         return self.sealed("existing passphrase", data, terms)
 
-    def load(self, image: Path) -> calls.DiskFacts:
+    def load(self, image: Path, *, read_only: bool = False) -> calls.DiskFacts:
         with opened(image) as descriptor:
-            return self.ask(calls.LoadDisk(descriptor, None, read_only=False))
+            return self.ask(calls.LoadDisk(descriptor, None, read_only=read_only))
 
     def unlock(self, data: bytes = PASSPHRASE, terms: Terms = NO_TERMS) -> calls.Unlocked:
         return self.ask(calls.Unlock(self.sealed("unlock", data, terms), discard=False))

@@ -2,6 +2,8 @@
 """A header that somebody wrote while this enclave waited, or of which a copy is broken."""
 
 import dataclasses
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -115,6 +117,41 @@ def test_elsewhere_only_what_was_shown_is_accepted_too(tmp_path: Path) -> None:
     with pytest.raises(HeaderChangedError, match="label"):
         life.unlock(made.recovery_key)
     assert life.unlock(made.recovery_key, ACCEPTED).authenticated
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_an_epoch_is_told_when_it_is_on_the_disk(
+    image: Path, monkeypatch: pytest.MonkeyPatch, *, read_only: bool
+) -> None:
+    """A killed change leaves a header in the page cache, and a power cut the one before it."""
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def recorded(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.append(os.fstat(descriptor).st_ino)
+
+    life = Life("1")
+    epoch = life.load(image, read_only=read_only).epoch
+    monkeypatch.setattr(os, "fsync", recorded)
+    assert (life.unlock().epoch, synced) == (epoch, [image.stat().st_ino])
+
+
+@pytest.mark.parametrize("problem", [errno.EIO, errno.EINVAL])
+def test_an_epoch_that_may_be_lost_is_not_told(
+    image: Path, monkeypatch: pytest.MonkeyPatch, problem: int
+) -> None:
+    def failing(_: int) -> None:
+        raise OSError(problem, os.strerror(problem))
+
+    life = Life("1")
+    epoch = life.load(image, read_only=True).epoch
+    monkeypatch.setattr(os, "fsync", failing)
+    unlocked = life.unlock()
+    # What cannot be synced cannot be written either.
+    told = epoch if problem == errno.EINVAL else 0
+    assert (unlocked.authenticated, unlocked.epoch) == (True, told)
+    assert any("not remembered" in notice for notice in unlocked.notices) == (told == 0)
 
 
 @pytest.mark.parametrize("broken", [0, HEADER_BYTES])
