@@ -339,7 +339,8 @@ def test_another_account_is_named(shared_place: Path) -> None:
     reach = reachable_python()
     with_alice = (*reach, "unshare", "--mount", "sh", "-c", SHOW_ACCOUNTS, "sh", str(accounts))
     as_alice = ("setpriv", f"--reuid={ALICE}", f"--regid={ALICE}", "--clear-groups", "env")
-    (place := home / "desk").mkdir(parents=True)
+    (place := shared_place / "desk").mkdir()
+    home.mkdir()
     operator = machine(place, "root", Path(sys.executable))
     image, recovery = place / "disk.img", place / "recovery.txt"
     operator.passphrase_file.chmod(0o644)
@@ -351,7 +352,7 @@ def test_another_account_is_named(shared_place: Path) -> None:
     if probe.returncode:
         pytest.skip(f"another account cannot run this Python: {probe.stderr[-200:]}")
     formatting = ("format", image, "--recovery-key-file", recovery, "--size", "20M", *CHEAP_KDF)
-    variables = (f"HOME={home}", f"STRONGROOM_RUNTIME_DIR={place / 'alice'}")
+    variables = (f"HOME={home}", f"STRONGROOM_RUNTIME_DIR={home / 'run'}")
     made = operator.run(
         *with_alice,
         *as_alice,
@@ -374,8 +375,7 @@ def test_another_account_is_named(shared_place: Path) -> None:
     refused = operator.run(*sudo, *opening, check=False)
     assert "another account of this machine" in said_hint(refused.stdout)
     desk = Desk(operator, "")
-    row = row_of(ACCOUNT)
-    for command in row.commands:
+    for command in row_of(ACCOUNT).commands:
         code, screen = desk.typed(command, recovery.read_text().strip())
         assert code == 0, f"{command}\n{screen}"
     passphrase = place / "in the end"
