@@ -336,6 +336,8 @@ ELSEWHERE: Final = {
     "header restore IMAGE FILE": "tests/system/lifecycle/test_damaged_keyslots.py",
     "slot change IMAGE --keyslot 1": "tests/system/lifecycle/test_damaged_keyslots.py",
     "slot remove IMAGE --keyslot 1": "tests/system/lifecycle/test_damaged_keyslots.py",
+    "close --force 1": "tests/system/lifecycle/test_stuck.py",
+    "status NAME": "tests/cli/lifecycle.txt",
     "doctor": "tests/cli/machine.txt",
     "tpm enrol": "tests/system/tpm/test_commands.py",
     "tpm enrol --replace": "tests/system/tpm/test_commands.py",

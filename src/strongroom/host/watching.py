@@ -102,7 +102,7 @@ class Pulse:
 
     def _complain(self, before: dict[str, int]) -> None:
         for name, words in (
-            ("errors", "the first request failed: see `strongroom status`"),
+            ("errors", "the first request failed: see `strongroom status NAME`"),
             ("failed_flushes", f"a flush failed: {FAILING}"),
         ):
             if self.counters[name] and not before.get(name):
