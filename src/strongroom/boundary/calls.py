@@ -619,6 +619,19 @@ class ReadCounters(Call[Counters]):
 
 
 @dataclass(frozen=True, slots=True)
+class ProveWayIn(Call[Done]):
+    """Open a keyslot for the change that comes next, with the same ``existing``.
+
+    So a wrong passphrase is refused before a new one is asked for. ``keyslot`` is the one to be
+    changed, if one is named.
+    """
+
+    existing: Sealed
+    keyslot: KeyslotNumber | None
+    result: ClassVar[type[object]] = Done
+
+
+@dataclass(frozen=True, slots=True)
 class AddKeyslot(Call[KeyslotWritten]):
     """Add a keyslot for ``new``, or for a recovery key that the enclave makes."""
 
@@ -785,6 +798,7 @@ ECALLS: Final[tuple[type[Call[object]], ...]] = (
     LookAtDisk,
     NewRecipient,
     ProveIdentity,
+    ProveWayIn,
     ReadBackup,
     ReadCounters,
     RemoveKeyslot,

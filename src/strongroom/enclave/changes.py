@@ -11,6 +11,7 @@ from typing import Final
 
 from strongroom._core import HpkeReceiver, Secret
 from strongroom.boundary import calls
+from strongroom.boundary.sealed import request_digest
 from strongroom.enclave import facts, handover
 from strongroom.enclave.authentication import check_opened, check_terms
 from strongroom.enclave.commit import commit
@@ -44,14 +45,27 @@ _ONE_KIND: Final = "a keyslot is added for a passphrase or for a recovery key"
 
 
 @dataclass(frozen=True, slots=True)
+class Proven:
+    """A keyslot that was opened for the change that comes next, and with what."""
+
+    sealed: calls.Sealed
+    opened: Opened
+
+
+@dataclass(frozen=True, slots=True)
 class LoadedVolume:
-    """A disk with its inspected header, and all that is needed to open and to change it."""
+    """A disk with its inspected header, and all that is needed to open and to change it.
+
+    Attributes:
+        proven: What :meth:`prove` opened before. It is used by the call after it, or erased.
+    """
 
     inspected: Inspected
     disk: Disk
     tee: Tee
     recipients: Recipients
     progress: Progress
+    proven: Proven | None = None
 
     @contextmanager
     def opened(
@@ -74,9 +88,49 @@ class LoadedVolume:
             KeyslotStateError: The header on the disk is no longer the one that was read.
             StrongroomError: As :func:`check_terms`, :meth:`Opener.open` and :func:`check_opened`.
         """
-        purpose: calls.Purpose = "unlock" if request is None else "existing passphrase"
-        passphrase = self.recipients.open(sealed, purpose, request)
-        adopting = isinstance(request, calls.Reseal) and request.adopt
+        opened = self._proven_for(sealed, request, only=only, apart_from=apart_from)
+        if opened is None:
+            purpose: calls.Purpose = "unlock" if request is None else "existing passphrase"
+            passphrase = self.recipients.open(sealed, purpose, request)
+            opened = self._opened_with(
+                passphrase,
+                sealed,
+                only=only,
+                apart_from=apart_from,
+                adopting=isinstance(request, calls.Reseal) and request.adopt,
+            )
+        try:
+            yield opened
+        finally:
+            opened.erase()
+
+    def prove(self, sealed: calls.Sealed, keyslot: int | None) -> Proven:
+        """Open a keyslot for a change that comes with the same passphrase, as :meth:`opened`."""
+        bound = sealed.terms.request
+        if bound is None:
+            raise BoundaryError("a passphrase to unlock a volume was used for a change")
+        passphrase = self.recipients.open_bound(sealed, "existing passphrase", bound)
+        only, lost = self.to_be_opened(keyslot)
+        return Proven(sealed, self._opened_with(passphrase, sealed, only=only, apart_from=lost))
+
+    def to_be_opened(self, keyslot: int | None) -> tuple[int | None, int | None]:
+        """Return the only keyslot that opens for a change of ``keyslot``, and the one that cannot.
+
+        A damaged keyslot, which nothing opens, is changed with any other one.
+        """
+        damaged = keyslot in self.inspected.damaged
+        return (None, keyslot) if damaged else (keyslot, None)
+
+    def _opened_with(
+        self,
+        passphrase: Secret,
+        sealed: calls.Sealed,
+        *,
+        only: int | None,
+        apart_from: int | None,
+        adopting: bool = False,
+    ) -> Opened:
+        """Open a keyslot with a passphrase, which is erased, and check the header with its key."""
         try:
             # Authentic from here on, as they were sealed with the passphrase.
             self._check_terms(sealed.terms, adopting=adopting)
@@ -86,9 +140,31 @@ class LoadedVolume:
             passphrase.erase()
         try:
             check_opened(self.inspected, sealed.terms, opened.volume_key, adopting=adopting)
-            yield opened
-        finally:
+        except BaseException:
             opened.erase()
+            raise
+        return opened
+
+    def _proven_for(
+        self,
+        sealed: calls.Sealed,
+        request: calls.Call[object] | None,
+        *,
+        only: int | None,
+        apart_from: int | None,
+    ) -> Opened | None:
+        """Return the keyslot that was opened before with this passphrase, for this request."""
+        if self.proven is None:
+            return None
+        opened, number = self.proven.opened, self.proven.opened.number
+        if self.proven.sealed != sealed or request is None:
+            opened.erase()
+            return None
+        meant = only in {None, number} and apart_from != number
+        if sealed.terms.request != request_digest(request) or not meant:
+            opened.erase()
+            raise BoundaryError("a passphrase was used for another request than it was meant for")
+        return opened
 
     def _check_terms(self, terms: calls.Terms, *, adopting: bool) -> None:
         try:
@@ -160,8 +236,7 @@ def change_keyslot(
     A damaged keyslot, which nothing opens, is named, and any other one opened.
     """
     _check_editable(volume.inspected)
-    lost = call.keyslot if call.keyslot in volume.inspected.damaged else None
-    only = call.keyslot if lost is None else None
+    only, lost = volume.to_be_opened(call.keyslot)
     with volume.opened(call.existing, call, only=only, apart_from=lost) as opened:
         number = opened.number if lost is None else lost
         if is_for_recovery(volume.inspected.header, number):

@@ -58,6 +58,12 @@ class Recipients:
             BoundaryError: It was sealed to no waiting key, for another purpose or call, or it or
                 its terms were changed.
         """
+        return self.open_bound(
+            sealed, purpose, None if request is None else request_digest(request)
+        )
+
+    def open_bound(self, sealed: Sealed, purpose: Purpose, request: bytes | None) -> Secret:
+        """As :meth:`open`, for the digest of a call that is yet to come."""
         made_for, receiver = self._pending.pop(sealed.public_key, (None, None))
         if receiver is None:
             raise BoundaryError("a passphrase was sealed to a key that is not waiting for one")
@@ -65,7 +71,7 @@ class Recipients:
             if made_for != purpose:
                 raise BoundaryError(f"a passphrase for {made_for} was used for {purpose}")
             # Compared before it is opened: that the terms are the operator's is checked by opening.
-            if sealed.terms.request != (None if request is None else request_digest(request)):
+            if sealed.terms.request != request:
                 raise BoundaryError(
                     "a passphrase was used for another request than it was meant for"
                 )

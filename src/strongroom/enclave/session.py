@@ -5,8 +5,8 @@
 
     fresh --LoadDisk--> loaded --Unlock--> unlocked --Serve, ServeFuse--> serving
       |                   |
-      |                   +-- DumpHeader, BackupHeader, AddKeyslot, ChangeKeyslot, RemoveKeyslot,
-      |                       Reseal, HandOver, TakeOver
+      |                   +-- DumpHeader, BackupHeader, ProveWayIn, AddKeyslot, ChangeKeyslot,
+      |                       RemoveKeyslot, Reseal, HandOver, TakeOver
       +-- LookAtDisk--> looked --DumpHeader, BackupHeader
       +-- CreateVolume, ReadBackup, RestoreHeader
 
@@ -29,7 +29,7 @@ from strongroom.boundary.mux import Multiplexer
 from strongroom.boundary.sealed import report_data
 from strongroom.enclave import backup, changes, create, facts
 from strongroom.enclave.authentication import is_accepted
-from strongroom.enclave.changes import LoadedVolume, durable_epoch
+from strongroom.enclave.changes import LoadedVolume, Proven, durable_epoch
 from strongroom.enclave.commit import repair
 from strongroom.enclave.disk import Disk
 from strongroom.enclave.inspection import Inspected, inspect, look
@@ -110,6 +110,7 @@ class Session:
         self._disk: Disk | None = None
         self._inspected: Inspected | None = None
         self._is_usable = False
+        self._proven: Proven | None = None
         self._volume: UnlockedVolume | None = None
         self._erased = False
         self.ended = False
@@ -153,6 +154,9 @@ class Session:
                 return self._unlocked().counters()
             case calls.Flush():
                 return self._unlocked().flush()
+            case calls.ProveWayIn(existing, keyslot):
+                self._proven = self._loaded().prove(existing, keyslot)
+                return calls.Done()
             case calls.AddKeyslot() as call:
                 return self._changed(changes.add_keyslot(self._loaded(), call))
             case calls.ChangeKeyslot() as call:
@@ -203,6 +207,9 @@ class Session:
         self._erased = True
         if self._volume is not None:
             self._volume.erase()
+        if self._proven is not None:
+            self._proven.opened.erase()
+            self._proven = None
         self._recipients.erase()
         if self._successor is not None:
             self._successor.erase()
@@ -368,12 +375,14 @@ class Session:
             raise BoundaryError("the volume is unlocked, and its header is left alone")
         if not self._is_usable:
             raise BoundaryError("the header is only looked at")
+        proven, self._proven = self._proven, None
         return LoadedVolume(
             inspected=_required(self._inspected, "no disk is loaded"),
             disk=_required(self._disk, "no disk is loaded"),
             tee=self._tee,
             recipients=self._recipients,
             progress=self._progress,
+            proven=proven,
         )
 
     def _read(self) -> tuple[Inspected, Disk]:

@@ -11,7 +11,13 @@ from typing import TypeVar
 
 from strongroom.boundary import calls
 from strongroom.boundary.sealed import BLANK
-from strongroom.errors import KeyslotStateError, StrongroomError
+from strongroom.errors import (
+    EmptyPassphraseError,
+    KeyslotStateError,
+    SecretError,
+    StrongroomError,
+    WrongPassphraseError,
+)
 from strongroom.host import runtime
 from strongroom.host.contracts import (
     ImageReference,
@@ -103,7 +109,7 @@ def change_keyslot(
     with loaded_image(image, how, report, read_only=False) as loaded:
         loaded.ensure_present(keyslot)
         order = calls.ChangeKeyslot(BLANK, BLANK, kdf_parameters(kdf), keyslot)
-        written = loaded.changed(loaded.with_passphrases(order, existing, new))
+        written = loaded.changed(loaded.with_passphrases(order, existing, new, changed=keyslot))
         loaded.remember(written.epoch)
     note_least_kdf(kdf, written.keyslot, report)
     return keyslot_result(written.keyslot)
@@ -192,14 +198,39 @@ class LoadedImage:
         )
 
     def with_passphrases(
-        self, order: KeyslotOrder, existing: PassphraseSource, new: PassphraseSource | None
+        self,
+        order: KeyslotOrder,
+        existing: PassphraseSource,
+        new: PassphraseSource | None,
+        *,
+        changed: int | None = None,
     ) -> KeyslotOrder:
-        """Return a call with its passphrases, asked for one after the other."""
-        opening = self.sealed(existing, "Existing passphrase: ", order)
+        """Return a call with its passphrases, the new one asked for once the existing one opens.
+
+        ``changed`` is the keyslot that the existing one has to open, if one is named.
+        """
         if new is None:
+            opening = self.sealed(existing, "Existing passphrase: ", order)
             return replace(order, existing=opening)
+        opening = self._proven(order, existing, changed)
         following = self.sealed(new, "New passphrase: ", order, purpose="new passphrase")
         return replace(order, existing=opening, new=following)
+
+    def _proven(
+        self, order: calls.Call[object], source: PassphraseSource, changed: int | None
+    ) -> calls.Sealed:
+        """Return the passphrase of a keyslot that opens; a person may try again."""
+        for attempt in range(1, source.attempts + 1):
+            try:
+                opening = self.sealed(source, "Existing passphrase: ", order)
+                self.enclave.call(calls.ProveWayIn(opening, changed))
+            except (WrongPassphraseError, EmptyPassphraseError) as err:
+                if attempt == source.attempts:
+                    raise
+                self.report.notice(f"{err.message}; try again")
+            else:
+                return opening
+        raise SecretError("no passphrase was tried")
 
     def changed(self, order: calls.Call[WrittenT]) -> WrittenT:
         """Have the enclave make a change, and say what of it could not be finished."""

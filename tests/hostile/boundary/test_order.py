@@ -29,6 +29,7 @@ ALLOWED: Final = {
     "loaded": {
         "Unlock",
         "DumpHeader",
+        "ProveWayIn",
         "AddKeyslot",
         "ChangeKeyslot",
         "RemoveKeyslot",
@@ -66,6 +67,7 @@ def requests(descriptor: int) -> list[Call[object]]:
         calls.HandOver(SEALED, SUCCESSOR, "signer"),
         calls.LoadDisk(descriptor, None, read_only=True),
         calls.LookAtDisk(descriptor, None),
+        calls.ProveWayIn(SEALED, None),
         calls.ReadBackup(descriptor),
         calls.ReadCounters(),
         calls.RemoveKeyslot(SEALED, 0),

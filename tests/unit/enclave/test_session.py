@@ -17,7 +17,7 @@ from strongroom.boundary import calls
 from strongroom.boundary.calls import Call, KdfParameters, Purpose, Sealed
 from strongroom.boundary.channel import Received
 from strongroom.boundary.schema import encode_message
-from strongroom.boundary.sealed import RECOVERY_INFO
+from strongroom.boundary.sealed import BLANK, RECOVERY_INFO, request_digest
 from strongroom.enclave.session import Session, Surroundings
 from strongroom.errors import (
     BoundaryError,
@@ -29,7 +29,7 @@ from strongroom.errors import (
     WrongPassphraseError,
 )
 from strongroom.host.sealing import seal
-from tests.honest import HonestClient, revealed
+from tests.honest import HonestClient, known_secret, revealed
 from tests.hostile.boundary.evil import CHEAP, NO_TERMS, PASSPHRASE, creation, opened
 from tests.unit.boundary.generated import messages
 from tests.unit.tee.scene import enclave
@@ -191,6 +191,32 @@ def test_keyslots_are_added_changed_and_removed_in_one_life(volume: int) -> None
     assert [slot.number for slot in reader.load(volume).keyslots] == [1, 7]
     unlocked = reader.ask(calls.Unlock(reader.sealed("unlock", b"third"), discard=False))
     assert unlocked.keyslot == 1
+
+
+def test_a_way_in_is_proven_for_one_change_only(volume: int) -> None:
+    enclave = Enclave()
+    enclave.load(volume)
+
+    def prove(keyslot: int | None) -> calls.Sealed:
+        order = calls.ChangeKeyslot(BLANK, BLANK, CHEAP, keyslot)
+        terms = calls.Terms(volume=enclave.client.volume, request=request_digest(order))
+        key = enclave.ask(calls.NewRecipient("existing passphrase")).public_key
+        sealed = seal(known_secret(PASSPHRASE), key, "existing passphrase", terms)
+        enclave.ask(calls.ProveWayIn(sealed, keyslot))
+        return sealed
+
+    sealed = prove(None)
+    other = calls.ChangeKeyslot(
+        sealed, enclave.sealed("new passphrase", b"second"), CHEAP, keyslot=0
+    )
+    with pytest.raises(BoundaryError, match="another request"):
+        enclave.ask(other)
+    # Used up, whatever became of it.
+    with pytest.raises(BoundaryError, match="not waiting"):
+        enclave.ask(other)
+    sealed = prove(0)
+    changed = dataclasses.replace(other, existing=sealed)
+    assert enclave.ask(changed).keyslot.number == 0
 
 
 def test_the_last_way_in_stays(volume: int) -> None:
