@@ -10,7 +10,9 @@ from typing import Final
 import pytest
 
 from strongroom.boundary import calls
-from strongroom.errors import HeaderTamperedError, KeyslotStateError
+from strongroom.boundary.calls import MAX_MESSAGE_BYTES
+from strongroom.boundary.channel import _failure_from
+from strongroom.errors import HeaderChangedError, HeaderTamperedError, KeyslotStateError
 from tests.hostile.boundary.evil import CHEAP
 
 from .attacks import (
@@ -19,11 +21,13 @@ from .attacks import (
     METADATA,
     TAMPERED,
     Change,
+    added_keyslot,
 )
 from .judge import Table
 from .scene import (
     HDR,
     Life,
+    attempt,
     contents,
     foreign_enclave,
     in_both,
@@ -135,3 +139,20 @@ def test_another_form_of_the_same_metadata(name: str, setting: Setting, table: T
     # An older json-c escapes slashes: another form is what a stock tool may write.
     outcome = FORM if name == "a member twice" else CHANGED
     assert refused(setting, image, table, name) == (outcome, outcome)
+
+
+def test_what_an_operator_decides_on_is_shown_whole(setting: Setting) -> None:
+    """Many changes do not hide one: the list crosses the boundary whole, keyslots first."""
+    tree = setting.volume.tree()
+    added_keyslot(tree, digest="0")
+    for number in range(len(tree["tokens"]), 32):
+        tree["tokens"][str(number)] = {"type": "x", "keyslots": []}
+    image = rewritten(setting.volume.image, tree)
+    for way in setting.ways:
+        error = attempt(image, way).error
+        assert isinstance(error, HeaderChangedError)
+        crossed = _failure_from(error).message
+        assert crossed == error.message
+        assert "changed the header: keyslot 7 was added; token " in crossed
+        assert "token 31 was added (code " in crossed
+        assert len(crossed) < MAX_MESSAGE_BYTES
