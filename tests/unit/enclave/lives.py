@@ -19,6 +19,7 @@ from strongroom.enclave.session import Session, Surroundings
 from strongroom.errors import StrongroomError
 from strongroom.host.sealing import RecoveryKeyReceiver
 from strongroom.tee.identity import Identity
+from strongroom.tee.process.provider import ProcessTee
 from tests.honest import HonestClient
 from tests.hostile.boundary.evil import CHEAP, NO_TERMS, PASSPHRASE, creation, opened
 from tests.system.identity.truth_table import YES
@@ -45,8 +46,8 @@ WHO: Final[dict[str, dict[str, Any]]] = {
 class Life:
     """One session of an enclave."""
 
-    def __init__(self, who: str) -> None:
-        self.tee = enclave(**WHO[who])
+    def __init__(self, who: str | ProcessTee) -> None:
+        self.tee = enclave(**WHO[who]) if isinstance(who, str) else who
         self.client = HonestClient()
         self.session = Session(Surroundings((), "fd"), self.tee, lambda *_: None)
         weakref.finalize(self, self.session.erase)
