@@ -26,7 +26,7 @@ pytestmark = pytest.mark.system
 
 FEW: Final = 1
 SOME: Final = 10
-MANY: Final = 120
+MANY: Final = 150
 MANY_OF_FORMAT: Final = 8
 """It writes a hundred times as often."""
 AT_MOST: Final = 60

@@ -144,9 +144,9 @@ def _torn(item: Content, rng: random.Random) -> Iterator[Content]:
         if fate < 1 / 2:
             yield item
         return
-    if fate < 1 / 3:
+    if fate < 1 / 6:
         yield item
-    elif fate < 2 / 3:
+    elif fate < 5 / 6:
         kept = rng.random()
         for start in range(0, len(item.data), PIECE_BYTES):
             if rng.random() < kept:
