@@ -82,7 +82,8 @@ enum Written {
 impl Written {
     fn of(byte: u8) -> Self {
         let lower = byte.to_ascii_lowercase();
-        if MODHEX.iter().fold(false, |found, &d| found | (d == lower)) {
+        let found: u8 = MODHEX.iter().map(|&digit| u8::from(digit == lower)).sum();
+        if found > 0 {
             Self::Digit(lower)
         } else if matches!(byte, b'-' | b' ' | b'\t' | b'\r' | b'\n') {
             Self::Separator
@@ -162,7 +163,7 @@ fn find_fault(text: &[u8]) -> Option<Fault> {
     }
     match (count, foreign) {
         (1, 0) => Some(Fault::Total(digits)),
-        (GROUPS, _) | (1, _) => fault,
+        (GROUPS | 1, _) => fault,
         _ => Some(Fault::Groups(count)),
     }
 }

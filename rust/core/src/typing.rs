@@ -16,44 +16,31 @@ impl Secret {
     /// # Errors
     /// [`crate::Error::Platform`] without secret memory.
     pub fn typing_obstacles(&self) -> Result<Vec<&'static str>> {
-        let found = shielded(|| Ok(Obstacles::of(self.bytes())))?;
-        Ok(found.words())
+        let found = shielded(|| Ok(obstacles(self.bytes())))?;
+        let there = found.iter().filter(|(is_there, _)| *is_there);
+        Ok(there.map(|&(_, word)| word).collect())
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Obstacles {
-    newline: bool,
-    carriage_return: bool,
-    control: bool,
-    not_text: bool,
-    too_long: bool,
-}
-
-impl Obstacles {
-    fn of(bytes: &[u8]) -> Self {
-        let has = |wanted: fn(u8) -> bool| bytes.iter().fold(false, |any, &b| any | wanted(b));
-        Self {
-            newline: has(|byte| byte == b'\n'),
-            carriage_return: has(|byte| byte == b'\r'),
-            control: has(is_control),
-            not_text: str::from_utf8(bytes).is_err(),
-            too_long: bytes.len() > MAX_TYPED_BYTES,
-        }
-    }
-
-    fn words(self) -> Vec<&'static str> {
-        let all = [
-            (self.newline, "several lines"),
-            (self.carriage_return, "a carriage return"),
-            (self.control, "control characters"),
-            (self.not_text, "bytes that are no text"),
-            (self.too_long, "more bytes than a terminal passes on"),
-        ];
-        all.iter()
-            .filter_map(|&(is_there, word)| is_there.then_some(word))
-            .collect()
-    }
+/// What might be in the way, and whether it is.
+fn obstacles(bytes: &[u8]) -> [(bool, &'static str); 5] {
+    let has = |wanted: fn(u8) -> bool| {
+        bytes
+            .iter()
+            .map(|&byte| usize::from(wanted(byte)))
+            .sum::<usize>()
+            > 0
+    };
+    [
+        (has(|byte| byte == b'\n'), "several lines"),
+        (has(|byte| byte == b'\r'), "a carriage return"),
+        (has(is_control), "control characters"),
+        (str::from_utf8(bytes).is_err(), "bytes that are no text"),
+        (
+            bytes.len() > MAX_TYPED_BYTES,
+            "more bytes than a terminal passes on",
+        ),
+    ]
 }
 
 /// Whether a terminal may take the byte for a command; a tab it passes on.
@@ -65,30 +52,30 @@ fn is_control(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    fn obstacles(bytes: &[u8]) -> Vec<&'static str> {
+    fn told(bytes: &[u8]) -> Vec<&'static str> {
         Secret::copy_of(bytes).unwrap().typing_obstacles().unwrap()
     }
 
     #[test]
     fn what_can_be_typed_has_no_obstacles() {
         for typed in ["pw", " a b\tc ", "schlüssel", "密码", "-", "\u{a0}"] {
-            assert!(obstacles(typed.as_bytes()).is_empty(), "{typed:?}");
+            assert!(told(typed.as_bytes()).is_empty(), "{typed:?}");
         }
-        assert!(obstacles(&[b'x'; MAX_TYPED_BYTES]).is_empty());
+        assert!(told(&[b'x'; MAX_TYPED_BYTES]).is_empty());
     }
 
     #[test]
     fn every_obstacle_is_named() {
-        assert_eq!(obstacles(b"pw\nuser: me"), ["several lines"]);
-        assert_eq!(obstacles(b"pw\r"), ["a carriage return"]);
+        assert_eq!(told(b"pw\nuser: me"), ["several lines"]);
+        assert_eq!(told(b"pw\r"), ["a carriage return"]);
         for control in [b"p\x03w", b"p\0w", b"p\x1bw", b"p\x7fw"] {
-            assert_eq!(obstacles(control), ["control characters"]);
+            assert_eq!(told(control), ["control characters"]);
         }
-        assert_eq!(obstacles(b"\xff\xfe"), ["bytes that are no text"]);
+        assert_eq!(told(b"\xff\xfe"), ["bytes that are no text"]);
         let longer = [b'x'; MAX_TYPED_BYTES + 1];
-        assert_eq!(obstacles(&longer), ["more bytes than a terminal passes on"]);
+        assert_eq!(told(&longer), ["more bytes than a terminal passes on"]);
         assert_eq!(
-            obstacles(b"a\r\nb\0\xff"),
+            told(b"a\r\nb\0\xff"),
             [
                 "several lines",
                 "a carriage return",

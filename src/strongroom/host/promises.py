@@ -7,7 +7,7 @@ it has, and the outcome follows from its report.
 Spec: ``spec/threat-model.md``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final, Protocol
 
 from strongroom.values import dataclass
@@ -89,22 +89,17 @@ def missing(measures: Iterable[Measure]) -> frozenset[str]:
     return frozenset(measure.name for measure in measures if not measure.active)
 
 
-def shortcomings(measures: Iterable[Measure]) -> tuple[str, ...]:
+def shortcomings(measures: Collection[Measure]) -> tuple[str, ...]:
     """Return what an operator should know before relying on an enclave of this machine.
 
-    Nothing where every measure is in force; else one sentence for the keys, one for the rest.
+    Nothing where every measure is in force; else a line that names those that are not, and one more
+    where the keys are not kept from root.
     """
-    lacking = sorted(missing(measures))
-    found = []
-    if SECRET_MEMORY in lacking:
-        found.append(
-            "this machine gives no secret memory: root finds the keys in the enclave's memory "
-            "(`strongroom doctor` says what mends it)"
-        )
-    others = [name for name in lacking if name != SECRET_MEMORY]
-    if others:
-        found.append(
-            f"this machine lacks measures of confinement: {', '.join(others)} "
-            "(`strongroom doctor` says what mends them)"
-        )
-    return tuple(found)
+    lacking = [measure.name for measure in measures if not measure.active]
+    if not lacking:
+        return ()
+    found = f"{len(lacking)} of {len(measures)} measures of confinement are missing here"
+    line = f"{found}: {', '.join(lacking)}; `strongroom doctor` says what mends that"
+    if SECRET_MEMORY not in lacking:
+        return (line,)
+    return (line, "without secret memory, root finds the keys in the enclave's memory")

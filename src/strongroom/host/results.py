@@ -84,23 +84,12 @@ def open_result(volume: OpenVolume, unlocked: calls.Unlocked) -> OpenResult:
         authenticated=unlocked.authenticated,
         epoch=unlocked.epoch,
         notices=(
-            *missing_measures(volume.description.confinement),
             *volume.facts.notices,
             *unlocked.notices,
             *promises.shortcomings(volume.description.confinement),
             *(() if attached is None else attached.notices),
         ),
     )
-
-
-def missing_measures(measures: tuple[calls.Confinement, ...]) -> tuple[str, ...]:
-    """Return one line that names what the kernel did not grant, if there is anything."""
-    missing = [measure.name for measure in measures if not measure.active]
-    if not missing:
-        return ()
-    names = ", ".join(missing)
-    found = f"{len(missing)} of {len(measures)} measures of confinement are missing here: {names}"
-    return (f"{found}; `strongroom doctor` says what mends that",)
 
 
 def status_result(

@@ -3,20 +3,11 @@
 
 import pytest
 
-from strongroom.boundary.calls import Confinement, Keyslot
+from strongroom.boundary.calls import Keyslot
 from strongroom.host.contracts import KdfChoice
-from strongroom.host.results import missing_measures, note_least_kdf
+from strongroom.host.results import note_least_kdf
 
 pytestmark = pytest.mark.unit
-
-
-def test_missing_measures_are_one_line() -> None:
-    measures = tuple(
-        Confinement(name, active, "") for name, active in (("a", True), ("b", False), ("c", False))
-    )
-    (line,) = missing_measures(measures)
-    assert line.startswith("2 of 3 measures of confinement are missing here: b, c; ")
-    assert missing_measures(measures[:1]) == ()
 
 
 class Notices(list[str]):

@@ -253,13 +253,12 @@ fn about_names(served: Served<'_>, node: u64, body: Body<'_>) -> Answer {
         Body::Access | Body::Destroy | Body::Flush | Body::Release => {
             Answer::Body(answers::Body::EMPTY)
         }
-        // Without an answer the loop device neither discards nor zeroes by range. A file system's
+        Body::Unanswered => Answer::Nothing,
+        Body::Malformed => Answer::Error(Errno::INVAL),
+        // StatFs too: without an answer the loop device neither discards nor zeroes by range. A file system's
         // discard and its request for zeroes look the same from here: a hole in the image would not
         // read as zeroes, and zeroes for every discard would fill a sparse image. So the kernel
         // knows from the start that there are no discards, and writes zeroes as data.
-        Body::StatFs => Answer::Error(Errno::NOSYS),
-        Body::Unanswered => Answer::Nothing,
-        Body::Malformed => Answer::Error(Errno::INVAL),
         _ => Answer::Error(Errno::NOSYS),
     }
 }
