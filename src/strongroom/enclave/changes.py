@@ -171,8 +171,12 @@ class LoadedVolume:
             check_terms(self.inspected, terms, adopting=adopting)
         except RollbackError:
             # Nobody's fault, if what lies there by now is newer than what was read.
-            self.disk.ensure_as_read()
+            self.ensure_as_read()
             raise
+
+    def ensure_as_read(self) -> None:
+        """Make sure that the header on the disk is the one that was read, as :class:`Disk` does."""
+        self.disk.ensure_as_read(self.inspected.header.total_bytes)
 
     def commit(self, edit: Edit, opened: Opened, sealing: Sealing | None = None) -> Inspected:
         """Put an edit on the disk; ``sealing`` when the volume goes to another enclave."""
@@ -183,7 +187,12 @@ class LoadedVolume:
             header_key.erase()
 
     def commit_with(self, edit: Edit, header_key: Secret, sealing: Sealing | None) -> Inspected:
-        """As :meth:`commit`, for a caller that has no volume key."""
+        """As :meth:`commit`, for a caller that has no volume key.
+
+        The host lets the header's lock go while a passphrase is typed, so the disk is compared with
+        what was read, right before anything is written.
+        """
+        self.ensure_as_read()
         return commit(
             edit,
             self.inspected,
@@ -298,6 +307,7 @@ def hand_over(volume: LoadedVolume, call: calls.HandOver) -> tuple[Inspected, ca
     token, terms = handover.enrolled_token(volume.inspected), call.existing.terms
     _check_editable(volume.inspected)
     with volume.opened(call.existing, call) as opened:
+        volume.ensure_as_read()
         handover.check_successor(volume.tee, token.sealing, call.successor, terms)
         changed = volume.inspected.state == "changed"
         inspected = accept(volume, opened) if changed else volume.inspected

@@ -58,8 +58,8 @@ def commit(
 ) -> Inspected:
     """Write an edit of a header, and return the header as it is now.
 
-    The host holds the header's lock since the header was read, or else
-    :meth:`Disk.ensure_as_read` was called under it: what others wrote since would be undone.
+    The host holds the header's lock, and :meth:`Disk.ensure_as_read` was called under it: what
+    others wrote since the header was read would be undone.
 
     Args:
         edit: What to write.

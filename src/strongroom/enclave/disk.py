@@ -143,21 +143,24 @@ class Disk:
         """Release the private copy: nothing asks for the header any more."""
         self._private_copy = b""
 
-    def ensure_as_read(self) -> None:
+    def ensure_as_read(self, size: ByteCount) -> None:
         """Compare the disk's header with the private copy, which alone is used.
 
         For headers that were read under a lock which was let go since. An honest host is thereby
         told; against a hostile one nothing rests on it.
 
+        Args:
+            size: What the header takes up. Data may follow, which change while a volume is open.
+
         Raises:
             KeyslotStateError: They differ, or the private copy was released.
-            DiskError: Reading failed.
+            DiskError: Reading failed, in more places than a few sectors.
         """
-        known = self._private_copy[:HEADER_COPY_BYTES]
-        if not known or read_at(self._header_fd, ByteOffset(0), ByteCount(len(known))) != known:
+        known = self._private_copy[: min(size, HEADER_COPY_BYTES)]
+        if not known or _read_around(self._header_fd, 0, len(known))[0] != known:
             raise KeyslotStateError(
-                "the header on the disk has changed since it was read",
-                hint="close the volume if it is open, and begin again",
+                "the header on the disk has changed since it was read, and nothing was changed now",
+                hint="run the command again: it starts from the header as it is by then",
             )
 
     def apply(self, steps: tuple[Step, ...]) -> None:

@@ -325,8 +325,6 @@ class Session:
             return ()
         if loaded.disk.read_only:
             return (_ACCEPTED_ONCE,)
-        # The passphrase may have come long after the header was read.
-        loaded.disk.ensure_as_read()
         self._inspected = changes.accept(loaded, opened)
         return (_ACCEPTED, *self._inspected.loaded.notices)
 

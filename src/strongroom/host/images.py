@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Operations on an image that need no open volume: each runs in an enclave of its own.
 
-The header's lock is held around every read and change of a header, the same lock that cryptsetup
-takes, so that the two never write at once; it works on open volumes too.
+The header's lock is held around every read and every change of a header, the same lock that
+cryptsetup takes, so that the two never write at once; it works on open volumes too. It is not held
+while a prompt waits: the enclave makes no change once the header is another than the one it read.
 """
 
 import contextlib
@@ -70,7 +71,7 @@ def add_keyslot(  # noqa: PLR0913 - one argument for each thing that is asked fo
         loaded.ensure_free(keyslot)
         own = ("passphrase",) if loaded.facts.enrolment is None else ("enclave", "passphrase")
         added = new if recovery is None else None
-        order = calls.AddKeyslot(
+        blank = calls.AddKeyslot(
             existing=BLANK,
             new=None if added is None else BLANK,
             factors=factors_of(own if factors is None else factors),
@@ -78,12 +79,12 @@ def add_keyslot(  # noqa: PLR0913 - one argument for each thing that is asked fo
             keyslot=keyslot,
             recovery_key_to=None if recovery is None else recovery.public_key,
         )
-        written = loaded.changed(loaded.with_passphrases(order, existing, added))
-        try:
-            if recovery is not None and written.recovery_key is not None:
-                _deliver(recovery, written.recovery_key, written.keyslot.number)
-        finally:
+        order = loaded.with_passphrases(blank, existing, added)
+        with loaded.header_locked():
+            written = loaded.changed(order)
             loaded.remember(written.epoch)
+        if recovery is not None and written.recovery_key is not None:
+            _deliver(recovery, written.recovery_key, written.keyslot.number)
     if recovery is None:
         note_least_kdf(kdf, written.keyslot, report)
     return keyslot_result(written.keyslot)
@@ -108,9 +109,11 @@ def change_keyslot(
     runtime.sweep()
     with loaded_image(image, how, report, read_only=False) as loaded:
         loaded.ensure_present(keyslot)
-        order = calls.ChangeKeyslot(BLANK, BLANK, kdf_parameters(kdf), keyslot)
-        written = loaded.changed(loaded.with_passphrases(order, existing, new, changed=keyslot))
-        loaded.remember(written.epoch)
+        blank = calls.ChangeKeyslot(BLANK, BLANK, kdf_parameters(kdf), keyslot)
+        order = loaded.with_passphrases(blank, existing, new, changed=keyslot)
+        with loaded.header_locked():
+            written = loaded.changed(order)
+            loaded.remember(written.epoch)
     note_least_kdf(kdf, written.keyslot, report)
     return keyslot_result(written.keyslot)
 
@@ -135,8 +138,9 @@ def remove_keyslot(
         loaded.ensure_present(keyslot)
         order = calls.RemoveKeyslot(BLANK, keyslot)
         sealed = loaded.sealed(existing, "Passphrase of a keyslot that stays: ", order)
-        written = loaded.changed(replace(order, existing=sealed))
-        loaded.remember(written.epoch)
+        with loaded.header_locked():
+            written = loaded.changed(replace(order, existing=sealed))
+            loaded.remember(written.epoch)
 
 
 def selftest(*, tee: TeeName) -> tuple[tuple[str, bool], ...]:
@@ -150,6 +154,7 @@ def selftest(*, tee: TeeName) -> tuple[tuple[str, bool], ...]:
 class LoadedImage:
     """An enclave that has read and checked the header of an image."""
 
+    files: VolumeFiles
     enclave: EnclaveProcess
     facts: calls.DiskFacts
     trust: VolumeTrust
@@ -232,8 +237,29 @@ class LoadedImage:
                 return opening
         raise SecretError("no passphrase was tried")
 
+    @contextlib.contextmanager
+    def header_locked(self) -> Iterator[None]:
+        """Hold the header's lock for the block, in which a change is made and remembered.
+
+        No prompt may wait in the block, nor anything else that has no end.
+
+        Raises:
+            AlreadyOpenError: Another program keeps the lock, or the header is in use by another way
+                by now.
+        """
+        with self.files.header_lock():
+            self.files.ensure_header_may_change()
+            yield
+
     def changed(self, order: calls.Call[WrittenT]) -> WrittenT:
-        """Have the enclave make a change, and say what of it could not be finished."""
+        """Have the enclave make a change, and say what of it could not be finished.
+
+        The caller holds the header's lock, from :meth:`header_locked`.
+
+        Raises:
+            KeyslotStateError: Another program has changed the header since it was read.
+            StrongroomError: The enclave refuses.
+        """
         written = self.enclave.call(order)
         for notice in written.notices:
             self.report.notice(notice)
@@ -277,12 +303,10 @@ def loaded_image(
 @contextlib.contextmanager
 def loaded_files(files: VolumeFiles, how: Unlocking, report: Reporter) -> Iterator[LoadedImage]:
     """Start an enclave for open files, as :func:`loaded_image` does."""
-    with (
-        launch(report, tee=how.tee, disk=files.start_disk(), look_only=files.read_only) as enclave,
-        files.header_lock(),
-    ):
+    start = files.start_disk()
+    with launch(report, tee=how.tee, disk=start, look_only=files.read_only) as enclave:
         given = enclave.files(*files.descriptors)
-        with files.named():
+        with files.header_lock(), files.named():
             facts = enclave.call(calls.LoadDisk(*given, read_only=files.read_only))
         for notice in facts.notices:
             report.notice(notice)
@@ -299,7 +323,7 @@ def loaded_files(files: VolumeFiles, how: Unlocking, report: Reporter) -> Iterat
             former=facts.former_uuid,
         )
         with explained(trust, facts.enrolment):
-            yield LoadedImage(enclave, facts, trust, report)
+            yield LoadedImage(files, enclave, facts, trust, report)
 
 
 def _deliver(receiver: RecoveryKeyReceiver, key: calls.SealedReply, keyslot: int) -> None:

@@ -16,7 +16,7 @@ from strongroom.host.contracts import (
     SealPolicy,
     Unlocking,
 )
-from strongroom.host.files import VolumeFiles, opened_files
+from strongroom.host.files import opened_files
 from strongroom.host.images import LoadedImage, loaded_files
 from strongroom.host.launch import launch
 from strongroom.host.remembering import after_change
@@ -69,18 +69,12 @@ def reseal(
         if successor is None:
             order = calls.Reseal(BLANK, wanted, adopt)
             sealed = loaded.sealed(passphrase, _PROMPT, order)
-            resealed = loaded.changed(replace(order, existing=sealed))
+            with loaded.header_locked():
+                resealed = loaded.changed(replace(order, existing=sealed))
+                _remember(loaded, resealed)
         else:
             resealed = _hand_over(
-                files, loaded, passphrase, report, how=how, policy=wanted, successor=successor
-            )
-        with after_change(report):
-            loaded.trust.remember(
-                loaded.facts.uuid,
-                resealed.enrolment,
-                authenticated=True,
-                epoch=resealed.epoch,
-                exactly=True,
+                loaded, passphrase, report, how=how, policy=wanted, successor=successor
             )
     return ResealResult(
         image=str(image.path),
@@ -92,8 +86,18 @@ def reseal(
     )
 
 
+def _remember(loaded: LoadedImage, resealed: calls.Resealed) -> None:
+    with after_change(loaded.report):
+        loaded.trust.remember(
+            loaded.facts.uuid,
+            resealed.enrolment,
+            authenticated=True,
+            epoch=resealed.epoch,
+            exactly=True,
+        )
+
+
 def _hand_over(
-    files: VolumeFiles,
     loaded: LoadedImage,
     passphrase: PassphraseSource,
     report: Reporter,
@@ -114,10 +118,12 @@ def _hand_over(
         )
         order = calls.HandOver(BLANK, offered, policy)
         sealed = loaded.sealed(passphrase, _PROMPT, order, next_enclave=following_measurement)
-        handover = loaded.enclave.call(replace(order, existing=sealed))
-        # The header's lock is held around both, so this is the header that was handed over.
-        following.call(calls.LoadDisk(*files.descriptors, read_only=False))
-        taken = following.call(calls.TakeOver(handover))
+        # The header's lock is held around all of them, so this is the header that is handed over.
+        with loaded.header_locked():
+            handover = loaded.enclave.call(replace(order, existing=sealed))
+            following.call(calls.LoadDisk(*loaded.files.descriptors, read_only=False))
+            taken = following.call(calls.TakeOver(handover))
+            _remember(loaded, taken)
         for notice in taken.notices:
             report.notice(notice)
         return taken

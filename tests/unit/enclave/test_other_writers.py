@@ -63,6 +63,37 @@ def test_what_was_accepted_is_not_written_over_what_came_later(image: Path) -> N
     assert again.unlock(b"meanwhile").authenticated
 
 
+def order_of(life: Life, change: str) -> calls.Call[object]:
+    """Return a change as it is asked for once its passphrases are typed."""
+    existing = life.existing()
+    match change:
+        case "add":
+            new = life.sealed("new passphrase", b"new")
+            return calls.AddKeyslot(existing, new, ("passphrase",), CHEAP, None, None)
+        case "change":
+            return calls.ChangeKeyslot(existing, life.sealed("new passphrase", b"new"), CHEAP, 0)
+        case "remove":
+            return calls.RemoveKeyslot(existing, 2)
+        case "reseal":
+            return calls.Reseal(existing, "signer", adopt=False)
+        case _:
+            successor = Life("2").ask(calls.BecomeSuccessor())
+            return calls.HandOver(existing, successor, "signer")
+
+
+@pytest.mark.parametrize("change", ["add", "change", "remove", "reseal", "hand over"])
+def test_a_change_is_refused_that_would_undo_what_came_meanwhile(image: Path, change: str) -> None:
+    waiting, meanwhile = Life("1"), Life("1")
+    waiting.load(image)
+    meanwhile.load(image)
+    order = order_of(waiting, change)
+    add_keyslot(meanwhile)
+    before = image.read_bytes()
+    with pytest.raises(KeyslotStateError, match="nothing was changed now"):
+        waiting.ask(order)
+    assert image.read_bytes() == before
+
+
 def test_a_newer_header_on_the_disk_is_no_rollback(image: Path) -> None:
     waiting, meanwhile = Life("1"), Life("1")
     waiting.load(image)
