@@ -95,7 +95,7 @@ def test_another_machine_has_another_key(policy: SealPolicy) -> None:
     sealing, slot = sealed_by(enclave(), policy)
     other = enclave(root=bytes(32))
 
-    with pytest.raises(EnclaveFactorError, match="on another machine"):
+    with pytest.raises(EnclaveFactorError, match="of another state directory"):
         opened_by(other, sealing, slot)
     claimed = dataclasses.replace(
         sealing, key_id=sealing_of(other, policy, PLACE.volume_uuid).key_id
