@@ -9,8 +9,11 @@
 Spec: TPM 2.0 Part 1, 18.1 (command and response structures); Part 3, 5.2.
 """
 
+import contextlib
 import struct
+import threading
 import time
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from strongroom.errors import InternalError, TpmTransportError
@@ -19,6 +22,11 @@ from strongroom.values import dataclass
 MAX_BYTES: Final = 4096
 """Of a command and of a response: what the kernel, swtpm and libtss2 have room for."""
 HEADER_BYTES: Final = 10
+
+SILENCE_SECONDS: Final = 2.0
+"""After which an operator is told that the TPM has not answered yet."""
+AFTER_SILENCE_SECONDS: Final = 0.5
+"""How long a TPM that missed a limit may take for each later command, until it answers again."""
 
 _HEADER: Final = struct.Struct(">HII")
 
@@ -54,6 +62,28 @@ class TimeLimits:
         """Return the seconds for a command, by its command code."""
         return self.slow_seconds if code in _SLOW else self.other_seconds
 
+    def at_most(self, seconds: float | None) -> "TimeLimits":
+        """Return limits of which none is longer than this; ``None`` shortens none."""
+        if seconds is None:
+            return self
+        return TimeLimits(
+            slow_seconds=min(self.slow_seconds, seconds),
+            other_seconds=min(self.other_seconds, seconds),
+            connect_seconds=min(self.connect_seconds, seconds),
+        )
+
+
+@contextlib.contextmanager
+def telling(say: Callable[[], None]) -> Iterator[None]:
+    """Call ``say`` once, from another thread, if the block takes :data:`SILENCE_SECONDS`."""
+    timer = threading.Timer(SILENCE_SECONDS, say)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+
 
 class Deadline:
     """The end of one command, whatever it waits for."""
@@ -72,6 +102,11 @@ class Deadline:
         if left <= 0:
             raise self.missed()
         return left
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has passed."""
+        return time.monotonic() >= self._end
 
     def missed(self) -> TpmTransportError:
         """Return what to raise when it has passed."""

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One TPM, one command at a time, for as long as a volume or a command needs it."""
 
+import contextlib
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self, assert_never
 
@@ -16,7 +18,13 @@ from strongroom.host.tpm.address import (
     TbsAddress,
 )
 from strongroom.host.tpm.device import DeviceTransport
-from strongroom.host.tpm.limits import Deadline, TimeLimits, command_code
+from strongroom.host.tpm.limits import (
+    AFTER_SILENCE_SECONDS,
+    Deadline,
+    TimeLimits,
+    command_code,
+    telling,
+)
 from strongroom.host.tpm.mssim import MssimTransport
 from strongroom.host.tpm.stream import RawStream, connect_tcp, connect_unix
 from strongroom.host.tpm.trace import Trace
@@ -35,19 +43,30 @@ class Relay:
     twice, and its session's nonces are used up. After any error the connection is closed, because
     the late answer to this command would be the answer to the next.
 
+    A TPM that missed a limit has half a second for each later command, until it answers again: what
+    tidies up after an error is not to wait as long once more, for each of its commands.
+
     Args:
         address: Which TPM.
         trace: Where everything carried is recorded, and closed with this. What cannot be recorded
             is not sent, and an answer that cannot be recorded is not returned.
         limits: How long commands may take.
+        notice: Where is said, once, that an answer takes long. It is called from another thread.
     """
 
     def __init__(
-        self, address: Address, *, trace: Trace | None = None, limits: TimeLimits | None = None
+        self,
+        address: Address,
+        *,
+        trace: Trace | None = None,
+        limits: TimeLimits | None = None,
+        notice: Callable[[str], None] | None = None,
     ) -> None:
         self._address = address
         self._trace = trace
         self._limits = limits or TimeLimits()
+        self._notice = notice
+        self._is_silent = False
         self._lock = threading.Lock()
         self._transport: Transport | None = None
         self._closed = False
@@ -69,7 +88,10 @@ class Relay:
         if not self._lock.acquire(timeout=self._limits.slow_seconds):
             raise TpmTransportError("the TPM is still busy with an earlier command")
         try:
-            return self._transmit(command, Deadline(seconds))
+            if self._is_silent:
+                seconds = min(seconds, AFTER_SILENCE_SECONDS)
+            with self._telling(seconds):
+                return self._transmit(command, Deadline(seconds))
         finally:
             self._lock.release()
             if self._closed:
@@ -101,6 +123,21 @@ class Relay:
     ) -> None:
         self.close()
 
+    def _telling(self, seconds: float) -> contextlib.AbstractContextManager[None]:
+        """Return a block after whose first seconds the operator is told what it waits for."""
+        notice = self._notice
+        if notice is None:
+            return contextlib.nullcontext()
+
+        def say() -> None:
+            self._notice = None
+            notice(
+                "the TPM has not answered yet: Strongroom waits up to "
+                f"{seconds:.3g} seconds for an answer (--tpm-timeout)"
+            )
+
+        return telling(say)
+
     def _transmit(self, command: bytes, deadline: Deadline) -> bytes:
         if self._closed:
             raise TpmTransportError("the way to the TPM was closed")
@@ -114,8 +151,10 @@ class Relay:
         try:
             response = self._transport.transmit(command, deadline)
         except BaseException:
+            self._is_silent = self._is_silent or deadline.is_over
             self._disconnect()
             raise
+        self._is_silent = False
         if self._trace is not None:
             self._trace.response(response)
         return response

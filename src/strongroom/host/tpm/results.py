@@ -15,12 +15,13 @@ Protection: TypeAlias = Literal["enclave", "password", "none"]
 
 @dataclass(frozen=True, slots=True)
 class TpmChoice:
-    """Which TPM, and from where it is used."""
+    """Which TPM, from where it is used, and how long each of its answers is waited for at most."""
 
     address: str
     place: Place
     trace: Path | None = None
     tee: TeeName = "process"
+    timeout_seconds: int | None = None
 
 
 class SecretSource(PassphraseSource, Protocol):

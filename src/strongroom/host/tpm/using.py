@@ -16,6 +16,7 @@ from strongroom.host.tpm.carrying import RelayCarrier
 from strongroom.host.tpm.in_enclave import InEnclave
 from strongroom.host.tpm.in_host import InHost
 from strongroom.host.tpm.leftovers import flush_leftovers, is_alone
+from strongroom.host.tpm.limits import TimeLimits
 from strongroom.host.tpm.record import read_record
 from strongroom.host.tpm.relay import Relay
 from strongroom.host.tpm.results import Tpm, TpmChoice
@@ -80,7 +81,8 @@ def _enclave(
 def _relay(choice: TpmChoice, report: Reporter) -> Iterator[Relay]:
     address: Address = parse_address(choice.address)
     trace = None if choice.trace is None else Trace(choice.trace)
-    with Relay(address, trace=trace) as relay:
+    limits = TimeLimits().at_most(choice.timeout_seconds)
+    with Relay(address, trace=trace, limits=limits, notice=report.notice) as relay:
         if is_alone(address):
             flushed = flush_leftovers(relay)
             if flushed:

@@ -18,7 +18,13 @@ from strongroom.errors import (
     UnavailableError,
 )
 from strongroom.host.tpm import Relay, Trace, parse_address
-from strongroom.host.tpm.limits import MAX_BYTES, Deadline, TimeLimits, command_code
+from strongroom.host.tpm.limits import (
+    MAX_BYTES,
+    SILENCE_SECONDS,
+    Deadline,
+    TimeLimits,
+    command_code,
+)
 from tests.unit.host.tpm.peers import (
     CREATE_PRIMARY,
     GET_RANDOM,
@@ -101,9 +107,11 @@ def test_making_a_key_may_take_longer() -> None:
         it.over.wait(0.5)
         connected.sendall(response(16))
 
-    with peer(behave) as it, Relay(parse_address(it.address), limits=short) as relay:
-        refused(relay)
-        assert relay.transmit(CREATE_PRIMARY) == response(16)
+    with peer(behave) as it:
+        with Relay(parse_address(it.address), limits=short) as relay:
+            refused(relay)
+        with Relay(parse_address(it.address), limits=short) as relay:
+            assert relay.transmit(CREATE_PRIMARY) == response(16)
 
 
 def test_who_waits_behind_a_stuck_command_is_told_so_in_time() -> None:
@@ -229,3 +237,52 @@ def test_a_part_of_a_deadline_does_not_change_what_is_said() -> None:
 def _fails(relay: Relay) -> None:
     with pytest.raises(TpmTransportError):
         relay.transmit(GET_RANDOM)
+
+
+def test_a_tpm_that_takes_long_is_said_to_be_silent_once() -> None:
+    said: list[str] = []
+    limits = TimeLimits(other_seconds=SILENCE_SECONDS + 0.2)
+    with (
+        peer(never_answers) as it,
+        Relay(parse_address(it.address), limits=limits, notice=said.append) as relay,
+    ):
+        assert "within 2.2 seconds" in refused(relay).message
+        assert "within 0.5 seconds" in refused(relay).message
+    assert len(said) == 1
+    assert "waits up to 2.2 seconds" in said[0]
+
+
+def test_a_tpm_that_answers_again_has_all_its_time_again() -> None:
+    waits = iter((1.0, 0.0, 0.7))
+
+    def behave(it: Peer, connected: socket.socket) -> None:
+        while True:
+            it.read_command(connected)
+            it.over.wait(next(waits))
+            connected.sendall(response())
+
+    with (
+        peer(behave) as it,
+        Relay(parse_address(it.address), limits=TimeLimits(30, 0.9, 30)) as relay,
+    ):
+        refused(relay)
+        time.sleep(0.3)  # until the other end has seen that it was given up
+        assert relay.transmit(GET_RANDOM) == response()
+        assert relay.transmit(GET_RANDOM) == response()
+
+
+def test_a_tpm_that_answers_is_not_said_to_be_silent() -> None:
+    said: list[str] = []
+    with (
+        peer(answers(response())) as it,
+        Relay(parse_address(it.address), notice=said.append) as relay,
+    ):
+        assert relay.transmit(GET_RANDOM) == response()
+        time.sleep(SILENCE_SECONDS + 0.2)
+    assert said == []
+
+
+def test_no_limit_is_longer_than_what_was_chosen() -> None:
+    assert TimeLimits().at_most(None) == TimeLimits()
+    assert TimeLimits().at_most(20) == TimeLimits(20, 20, 10)
+    assert TimeLimits().at_most(3) == TimeLimits(3, 3, 3)

@@ -37,6 +37,7 @@ class TpmOptions(TypedDict):
     tpm: str
     place: Place
     tpm_trace: Path | None
+    tpm_timeout: int | None
     tee: TeeName
 
 
@@ -82,6 +83,13 @@ def tpm_options(function: Function) -> Function:
                 metavar="FILE",
                 type=FilePath(),
                 help="Record all that is carried, as a pcap file for Wireshark.",
+            ),
+            click.option(
+                "--tpm-timeout",
+                metavar="SECONDS",
+                type=click.IntRange(1, 310),
+                help="Wait at most so long for each answer of the TPM. The default is 130 seconds, "
+                "and 310 for commands that may make keys.",
             ),
             tee_option,
             click.option(
@@ -178,7 +186,13 @@ def choice_of(options: TpmOptions) -> TpmChoice:
             hint="leave out --tee or --in host",
         )
 
-    return TpmChoice(options["tpm"], options["place"], options["tpm_trace"], options["tee"])
+    return TpmChoice(
+        options["tpm"],
+        options["place"],
+        options["tpm_trace"],
+        options["tee"],
+        options["tpm_timeout"],
+    )
 
 
 def write_output(session: Session, path: Path | None, write: Callable[[int], None]) -> None:
