@@ -161,6 +161,8 @@ FOREIGN: Final = {
     "cryptsetup reencrypt": ("cryptsetup",),
     "cryptsetup repair": ("cryptsetup",),
     "cryptsetup --key-file": ("cryptsetup",),
+    "cryptsetup luksUUID": ("cryptsetup",),
+    "fuser 1": ("fuser",),
     "fuser 1.lock": ("fuser",),
     "mknod 1": ("mknod",),
     "modprobe fuse": ("modprobe",),

@@ -277,7 +277,7 @@ def _with_uuid(
         return obstacle
     return EnclaveFactorError(
         f"{obstacle.message}; or the UUID {loaded.header.binary.uuid} is not the one that the "
-        "volume was sealed under: `cryptsetup luksUUID` puts the old one back",
+        "volume was sealed under",
         hint=OLD_UUID_HINT,
     )
 
