@@ -127,12 +127,12 @@ def test_a_volume_of_another_machine_is_remembered_as_such(
         return [finding["found"] for finding in findings if finding["topic"] == f"volume {uuid}"]
 
     upgrade = ("--next", sys.executable)
-    assert said_of_it(machine, *upgrade) == ["the next enclave opens it"]
+    assert said_of_it(machine, *upgrade) == [f"the next enclave opens it; last used as {image}"]
     for options in ((), upgrade):
         (found,) = said_of_it(second, *options)
         assert "sealed to an enclave that is not here" in found
     second.strongroom("reseal", image, "--adopt", "--passphrase-file", recovery)
-    assert said_of_it(second, *upgrade) == ["the next enclave opens it"]
+    assert said_of_it(second, *upgrade) == [f"the next enclave opens it; last used as {image}"]
 
 
 # --- the last byte went between the look and the write --------------------------------------------
