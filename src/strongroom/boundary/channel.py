@@ -173,8 +173,9 @@ class Caller:
             return kind, fields, descriptors
 
     def _await_frame(self, request: Call[object], patience: Patience | None) -> None:
-        while patience is not None and not self._stream.wait_readable(_PATIENCE_SECONDS):
-            if not patience():
+        # Only for a message that has begun does the stream have a limit of its own.
+        while not self._stream.wait_readable(_PATIENCE_SECONDS):
+            if patience is not None and not patience():
                 self._overdue = request
                 raise PeerSilentError("the enclave does not answer")
 

@@ -32,7 +32,7 @@ from strongroom.errors import (
 from strongroom.host.attach._bounded import wait_until
 from strongroom.host.contracts import Reporter
 from strongroom.host.control_calls import CONTROL_OCALLS
-from strongroom.host.patience import is_stopped
+from strongroom.host.patience import is_stopped, while_running
 from strongroom.host.runtime import VolumeDirectory, marks, place
 
 ResultT = TypeVar("ResultT")
@@ -59,7 +59,8 @@ def ask(
         directory: The volume's.
         request: What is asked.
         report: Where its progress goes.
-        patience: How long to wait; without an end by default.
+        patience: How long to wait; by default until the host process ends, or is stopped for
+            long.
 
     Raises:
         NotOpenError: Nobody listens, or the volume was closed meanwhile.
@@ -97,7 +98,7 @@ class Host:
         caller = Caller(stream, registry_of(CONTROL_OCALLS), _relay_to(report))
         name = self._directory.name
         try:
-            return caller.call(request, patience)
+            return caller.call(request, patience or while_running(self.pid))
         except PeerLeftError as err:
             raise _left(self._directory) from err
         except PeerSilentError as err:

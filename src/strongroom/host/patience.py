@@ -47,6 +47,23 @@ def while_working(pid: int, *, unless: Callable[[], bool] = never) -> Patience:
     return patience
 
 
+def while_running(pid: int) -> Patience:
+    """Return a patience that lasts for as long as a process is not stopped.
+
+    A host process waits for its enclave without using the processor, so that tells nothing of it.
+    """
+    stopped_since = time.monotonic()
+
+    def patience() -> bool:
+        nonlocal stopped_since
+        now = time.monotonic()
+        if not is_stopped(pid):
+            stopped_since = now
+        return now - stopped_since < STOPPED_SECONDS
+
+    return patience
+
+
 def is_stopped(pid: int) -> bool:
     """Tell whether a process is stopped by a signal or a debugger."""
     return _facts(pid)[:1] in (["T"], ["t"])

@@ -5,6 +5,7 @@ import inspect
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Self
@@ -397,3 +398,20 @@ def test_a_side_that_stops_within_a_message_is_given_up_for_good() -> None:
             with pytest.raises(NotAnsweringError, match="stopped in the middle"):
                 caller.call(Describe())
         caller.close()
+
+
+def test_an_answer_may_take_longer_than_a_message_may_stall() -> None:
+    """As that of an enclave which derives a key: the limit is for a message that has begun."""
+    one, other = socket.socketpair()
+    with one, other:
+        caller = Caller(UnixStream(one, stall_seconds=1), registry_of(()), unexpected)
+        responder = Responder(UnixStream(other), registry_of((NewRecipient,)))
+
+        def answer(_: Received) -> object:
+            time.sleep(2)
+            return calls.Recipient(KEY, b"report")
+
+        thread = threading.Thread(target=responder.serve_one, args=(answer,))
+        thread.start()
+        assert caller.call(NewRecipient("unlock")).public_key == KEY
+        thread.join()
