@@ -296,5 +296,5 @@ def _tampered(
         findings,
         tampered(findings),
         {},
-        sealed={number: token.slots[number] for number in token.keyslots},
+        sealed=token.slots,
     )

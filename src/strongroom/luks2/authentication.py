@@ -7,8 +7,8 @@ thus authentic when its digest is the listed one, and what differs has a name, a
 
 * *foreign changes* are those that stock cryptsetup and systemd-cryptenroll make for their user:
   label, subsystem, flags, priorities; a higher sequence number; any other token; a keyslot that is
-  not sealed, linked to a digest; a sealed keyslot that is gone from the token too, or that is as
-  it was and gone from the token alone; a digest more of no segment, or one less; another UUID,
+  not sealed, linked to a digest; in a header that was written again, a sealed keyslot that is gone
+  from the ``keyslots`` of the token; a digest more of no segment, or one less; another UUID,
   where the token says which one it was;
 * *damage* is a keyslot that differs as no stock tool makes it differ: a sealed one, or one in a
   header that was not written again. Such a keyslot is never tried, and decides over nothing else;
@@ -156,22 +156,20 @@ def sealed_slots(
 ) -> dict[int, SealedSlot]:
     """Return what is sealed for the keyslots that a header has, by number.
 
-    The token still refers to such a keyslot, or the keyslot is the one that was authenticated:
-    another program may take a keyslot from its token, and put another one into its place.
+    The ``slots`` of the token decide, which are authenticated, and not its ``keyslots``, which are
+    not. The exception is a keyslot that another program put into the place of a sealed one.
 
     Raises:
         FormatError: As :func:`header_digests`.
     """
-    left_out = (token.slots.keys() & header.keyslots.keys()) - set(token.keyslots)
+    numbers = token.slots.keys() & (header.keyslots.keys() | header.foreign_keyslots.keys())
     missing = {number: b"" for number in header.keyslots if not has_material(header, areas, number)}
-    digests = header_digests(header, areas, kept=missing) if left_out else {}
-    unchanged = {
-        number
-        for number in left_out
-        if digests[f"keyslots/{number}"] == token.header.get(f"keyslots/{number}")
+    unlisted = numbers - set(token.keyslots)
+    found = header_digests(header, areas, kept=missing) if unlisted else {}
+    exchanged = {
+        number for number in unlisted if _is_exchanged(header, token, areas, number, found=found)
     }
-    numbers = sorted(unchanged | set(token.keyslots))
-    return {number: token.slots[number] for number in numbers}
+    return {number: token.slots[number] for number in sorted(numbers - exchanged)}
 
 
 def with_authentication(
@@ -292,12 +290,20 @@ def _keyslot_changes(
     changed = dict(_compared("keyslots", found, token))
     for number, words in changed.items():
         content = found.get(f"keyslots/{number}", _NO_CONTENT)
-        yield _keyslot_change(header, token, areas, changed=(number, words), content=content)
+        if _is_exchanged(header, token, areas, number, found=found):
+            gone = f"keyslot {number} {words}, and it is no longer sealed to an enclave"
+            yield _Change(gone, foreign=True, content=content)
+        else:
+            yield _keyslot_change(header, token, areas, changed=(number, words), content=content)
+    rewritten = _is_written_again(header, token)
     for number in sorted(token.slots.keys() - set(token.keyslots)):
-        if number not in changed:
-            # It stays sealed: see sealed_slots.
-            words = f"keyslot {number} was taken from its token"
-            yield _Change(words, foreign=True, content=found[f"keyslots/{number}"])
+        removed = f"keyslots/{number}" not in found
+        if rewritten and (removed or _is_exchanged(header, token, areas, number, found=found)):
+            continue
+        # It stays sealed: see sealed_slots.
+        content = found.get(f"keyslots/{number}", _NO_CONTENT)
+        words = f"keyslot {number} was taken from its token"
+        yield _Change(words, foreign=rewritten, content=content)
 
 
 def _keyslot_change(
@@ -320,10 +326,41 @@ def _keyslot_change(
     if is_relinked(header, areas, number, token.header):
         words = f"keyslot {number} was linked to another digest"
         return _Change(words, foreign=False, content=content)
-    sealed = number in token.keyslots
+    sealed = number in token.slots
     if how == _CHANGED and (sealed or _is_unwritten(header, token, number)):
         return _damage(header, number)
     return _Change(words, foreign=not sealed, content=content)
+
+
+def _is_written_again(header: Header, token: StrongroomToken) -> bool:
+    """Tell whether another program may have written the header since it was authenticated."""
+    return header.binary.seqid > int.from_bytes(token.header[SEQUENCE], "big")
+
+
+def _is_exchanged(
+    header: Header,
+    token: StrongroomToken,
+    areas: Mapping[int, bytes],
+    keyslot: int,
+    *,
+    found: Mapping[str, bytes],
+) -> bool:
+    """Tell whether another program put a keyslot into the place of a sealed one.
+
+    ``cryptsetup luksKillSlot`` takes the number from the token, and ``luksAddKey`` uses it again.
+    Each of them raises the sequence number.
+    """
+    key = f"keyslots/{keyslot}"
+    return (
+        keyslot in token.slots
+        and keyslot not in token.keyslots
+        and _is_written_again(header, token)
+        and key in found
+        and found[key] != token.header.get(key)
+        and link_of(header, keyslot) is not None
+        and has_material(header, areas, keyslot)
+        and not is_relinked(header, areas, keyslot, token.header)
+    )
 
 
 def _is_unwritten(header: Header, token: StrongroomToken, keyslot: int) -> bool:

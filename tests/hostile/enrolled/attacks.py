@@ -246,7 +246,7 @@ METADATA: dict[str, tuple[Change, tuple[str, str]]] = {
     ),
     "token's keyslots emptied": (
         freed,
-        (CHANGED, CHANGED),
+        (TAMPERED, TAMPERED),
     ),
     "sealed keyslot made plain": (
         made_plain,

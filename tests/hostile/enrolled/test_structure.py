@@ -12,7 +12,12 @@ import pytest
 from strongroom.boundary import calls
 from strongroom.boundary.calls import MAX_MESSAGE_BYTES
 from strongroom.boundary.channel import _failure_from
-from strongroom.errors import HeaderChangedError, HeaderTamperedError, KeyslotStateError
+from strongroom.errors import (
+    HeaderChangedError,
+    HeaderTamperedError,
+    KeyslotStateError,
+    StrongroomError,
+)
 from tests.hostile.boundary.evil import CHEAP
 
 from .attacks import (
@@ -22,6 +27,7 @@ from .attacks import (
     TAMPERED,
     Change,
     added_keyslot,
+    freed,
 )
 from .judge import Table
 from .scene import (
@@ -29,12 +35,15 @@ from .scene import (
     Life,
     attempt,
     contents,
+    enrolled_enclave,
     foreign_enclave,
     in_both,
     living,
     on_disk,
+    patched,
     rewritten,
     text_of,
+    tree_of,
 )
 from .setting import Setting, judged, refused
 
@@ -101,6 +110,76 @@ def test_a_change_of_a_keyslot_is_no_way_around(
             change_keyslot(life, disk, setting.volume.recovery_key)
         assert contents(disk) == image
     table.count(f"{name}, slot change", setting.ways[1].name, type(refusal.value).__name__)
+
+
+def with_broken_keyslot(image: bytes) -> bytes:
+    """Overwrite a block of the key material of the sealed keyslot."""
+    offset = int(tree_of(image)["keyslots"]["0"]["area"]["offset"])
+    return patched(image, offset, bytes(4096))
+
+
+def with_freed_keyslot(setting: Setting) -> bytes:
+    """Take the sealed keyslot from its token, which no code covers."""
+    tree = setting.volume.tree()
+    freed(tree)
+    return rewritten(setting.volume.image, tree)
+
+
+def change_sealed_keyslot(life: Life, recovery_key: bytes) -> None:
+    """Replace keyslot 0, as the hint about a damaged keyslot says, with the recovery key."""
+    existing = life.sealed("existing passphrase", recovery_key)
+    life.ask(calls.ChangeKeyslot(existing, life.sealed("new passphrase", b"new"), CHEAP, keyslot=0))
+
+
+def sealed_factors(facts: calls.DiskFacts) -> tuple[str, ...]:
+    return next(slot.factors for slot in facts.keyslots if slot.number == 0)
+
+
+def test_a_broken_keyslot_that_is_changed_stays_sealed(setting: Setting) -> None:
+    with on_disk(with_broken_keyslot(setting.volume.image)) as disk:
+        with living(enrolled_enclave()) as life:
+            assert sealed_factors(life.load(disk)) == ("enclave", "passphrase")
+            change_sealed_keyslot(life, setting.volume.recovery_key)
+        with living(enrolled_enclave()) as life:
+            facts = life.load(disk)
+            assert facts.authentication == "verified"
+            assert sealed_factors(facts) == ("enclave", "passphrase")
+
+
+SEQUENCE_RAISED: Final = (16, bytes(6) + b"\x01\0")
+FREED: dict[str, tuple[bool, type[StrongroomError]]] = {
+    "written again": (True, HeaderChangedError),
+    "listed number": (False, HeaderTamperedError),
+}
+
+
+@pytest.mark.parametrize("name", FREED)
+def test_a_broken_keyslot_that_is_taken_from_its_token_loses_no_factor(
+    name: str, setting: Setting, table: Table
+) -> None:
+    """A change of it does not make a keyslot that a passphrase alone opens."""
+    raised, error = FREED[name]
+    image = with_broken_keyslot(with_freed_keyslot(setting))
+    if raised:
+        image = in_both(image, *SEQUENCE_RAISED)
+    with living(enrolled_enclave()) as life, on_disk(image) as disk:
+        facts = life.load(disk)
+        assert raised or sealed_factors(facts) == ("enclave", "passphrase")
+        with pytest.raises(error, match=r"keyslot 0 was (taken from its token|.*no longer sealed)"):
+            change_sealed_keyslot(life, setting.volume.recovery_key)
+        assert contents(disk) == image
+    assert refused(setting, image, table, f"broken and freed, {name}") == (error.__name__,) * 2
+
+
+def test_a_keyslot_that_is_taken_from_its_token_stays_sealed(setting: Setting) -> None:
+    """As ``cryptsetup token unassign`` leaves it: a change that can be accepted."""
+    image = in_both(with_freed_keyslot(setting), *SEQUENCE_RAISED)
+    with living(enrolled_enclave()) as life, on_disk(image) as disk:
+        facts = life.load(disk)
+        assert facts.authentication == "changed"
+        assert sealed_factors(facts) == ("enclave", "passphrase")
+        words = [change.words for change in facts.acceptable]
+        assert "keyslot 0 was taken from its token" in words
 
 
 BINARY: dict[str, tuple[int, bytes, str]] = {

@@ -112,17 +112,58 @@ def test_tampering(name: str) -> None:
     assert verdict(forged(TAMPERING[name])) in {"tampered", "refused", "wrong code", "no token"}
 
 
+def freed(seqid_raise: int) -> Header:
+    """Return a header whose token refers to no keyslot."""
+    header = enrolled()
+    binary = replace(header.binary, seqid=header.binary.seqid + seqid_raise)
+    tree: Tree = json.loads(header.metadata.json_text)
+    tree["tokens"]["0"]["keyslots"] = []
+    return load(image_of(binary, json.dumps(tree, separators=(",", ":")).encode())).header
+
+
 def test_a_keyslot_that_is_taken_from_its_token_stays_sealed() -> None:
     """As ``cryptsetup token unassign`` leaves it."""
-    loaded = load(forged(lambda tree: tree["tokens"]["0"].update(keyslots=[])))
-    token = strongroom_token(loaded.header)
+    header = freed(1)
+    token = strongroom_token(header)
     assert token is not None
-    areas = material(loaded.header)
-    found = differences(loaded.header, token, areas)
+    areas = material(header)
+    found = differences(header, token, areas)
     assert found == Differences((), found.changes)
-    assert found.foreign_changes == ("keyslot 0 was taken from its token",)
-    assert sealed_slots(loaded.header, token, areas) == {0: sealed_slot(1)}
-    assert sealed_slots(loaded.header, token, {**areas, 0: bytes(len(areas[0]))}) == {}
+    words = ("keyslot 0 was taken from its token", "the header was written again")
+    assert found.foreign_changes == words
+    assert sealed_slots(header, token, areas) == {0: sealed_slot(1)}
+    assert sealed_slots(header, token, {**areas, 0: b""}) == {0: sealed_slot(1)}
+
+
+def test_a_keyslot_in_the_place_of_a_sealed_one_is_not_sealed() -> None:
+    """As ``cryptsetup luksKillSlot`` and ``luksAddKey`` leave it."""
+    header = freed(1)
+    token = strongroom_token(header)
+    assert token is not None
+    areas = material(header)
+    areas[0] = bytes(len(areas[0]))
+    found = differences(header, token, areas)
+    assert found == Differences((), found.changes)
+    words = "keyslot 0 was changed, and it is no longer sealed to an enclave"
+    assert found.foreign_changes == (words, "the header was written again")
+    assert sealed_slots(header, token, areas) == {}
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_no_stock_tool_takes_a_keyslot_from_its_token_in_a_header_that_it_does_not_write(
+    *, damaged: bool
+) -> None:
+    header = freed(0)
+    token = strongroom_token(header)
+    assert token is not None
+    areas = material(header)
+    if damaged:
+        areas[0] = bytes(len(areas[0]))
+    found = differences(header, token, areas)
+    assert found.tampered == ("keyslot 0 was taken from its token",)
+    assert found.changes == ()
+    assert list(found.damaged) == [0] * damaged
+    assert sealed_slots(header, token, areas) == {0: sealed_slot(1)}
 
 
 @pytest.mark.parametrize("form", [b'"tokens": ', b'"tok\\u0065ns":'])
