@@ -211,18 +211,20 @@ def setting(value: object, *path: str) -> Callable[[Tree], None]:
 SEGMENT: Final = ("segments", "0")
 AREA: Final = ("keyslots", "0", "area")
 KDF: Final = ("keyslots", "0", "kdf")
+DAMAGED: Final = "written in another form; keyslot 0 is damaged"
+"""Such a keyslot keeps no other one from opening, and the form of the rest has to be accepted."""
 FORGED: Final[dict[str, tuple[Callable[[Tree], None], int, str]]] = {
     "unknown cipher": (setting("serpent-xts-plain64", *SEGMENT, "encryption"), 15, "serpent-xts"),
     "unknown mode": (setting("aes-ecb", *SEGMENT, "encryption"), 15, "aes-ecb"),
-    "unknown cipher of a keyslot": (setting("twofish-ecb", *AREA, "encryption"), 15, "twofish"),
+    "unknown cipher of a keyslot": (setting("twofish-ecb", *AREA, "encryption"), 22, DAMAGED),
     "null cipher": (setting("cipher_null-ecb", *SEGMENT, "encryption"), 15, "does not encrypt"),
     "null cipher of a keyslot": (
         setting("cipher_null-ecb", *AREA, "encryption"),
         15,
         "keyslot.*does not encrypt",
     ),
-    "unknown KDF": (setting("scrypt", *KDF, "type"), 15, "scrypt"),
-    "unknown hash": (setting("md5", *KDF, "hash"), 15, "md5"),
+    "unknown KDF": (setting("scrypt", *KDF, "type"), 22, DAMAGED),
+    "unknown hash": (setting("md5", *KDF, "hash"), 22, DAMAGED),
     "unknown requirement": (
         setting({"mandatory": ["acme-v9"]}, "config", "requirements"),
         16,
@@ -252,7 +254,7 @@ FORGED: Final[dict[str, tuple[Callable[[Tree], None], int, str]]] = {
         19,
         "1099511627776",
     ),
-    "costs for years": (setting(2**32 - 1, *KDF, "iterations"), 19, "iterations"),
+    "costs for years": (setting(2**32 - 1, *KDF, "iterations"), 22, DAMAGED),
     "digest without a keyslot": (setting(["9"], "digests", "0", "keyslots"), 10, "9"),
     "negative number": (setting("-1", *AREA, "offset"), 10, "offset"),
     "number as text of 400 digits": (setting("9" * 400, *AREA, "size"), 19, "longer"),

@@ -335,7 +335,7 @@ def test_a_runtime_directory_of_somebody_else(
     scene: Scene, opening: Opening, nobody: tuple[str, ...]
 ) -> None:
     scene.operator.runtime.mkdir(mode=0o755)
-    scene.refuses(*opening, code=48, says="cannot write", wrapper=nobody)
+    scene.refuses(*opening, code=48, says="belongs to user 0, not to user", wrapper=nobody)
 
 
 def test_an_image_that_is_only_readable(

@@ -121,7 +121,7 @@ def test_two_passphrases_from_one_input(scene: Scene) -> None:
 def test_the_last_way_in_stays(scene: Scene) -> None:
     key = ("--passphrase-file", scene.operator.passphrase_file)
     slot = ("slot", "remove", scene.image, "--keyslot")
-    scene.refuses(*slot, "0", *key, code=31, says="no keyslot opens")
+    scene.refuses(*slot, "0", *key, code=31, says="opens keyslot 0, which is the one to go")
     scene.operator.strongroom(*slot, "1", *key)
     scene.refuses(*slot, "0", *key, code=4, says="last way")
     scene.refuses(*slot, "1", *key, code=5, says="no keyslot 1")

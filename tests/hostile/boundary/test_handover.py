@@ -25,11 +25,13 @@ from strongroom.errors import (
 )
 from strongroom.luks2 import JsonValue, canonical_json
 from tests.hostile.boundary.evil import CHEAP, NO_TERMS, Enclave, new_volume
+from tests.hostile.enrolled.scene import both_resummed
 
 pytestmark = pytest.mark.hostile
 
 Start = Callable[[], Enclave]
 
+HEADER_BYTES: Final = 32768
 SECOND: Final = b"second passphrase"
 KDF: Final = b'{"hash":"sha256","iterations":1000,"salt":"AAAA","type":"pbkdf2"}'
 
@@ -357,16 +359,42 @@ def test_a_host_that_guesses_keys_seals_nothing(
     check_takes(old, new, start, image)
 
 
+def flip(image: Path, offset: int) -> None:
+    """Flip one bit of a byte."""
+    with image.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 1]))
+
+
 def test_only_the_header_that_was_handed_over_is_sealed(
     old: Enclave, start: Start, image: Path
 ) -> None:
-    """Key material is part of it: here the host changes a byte of it in between."""
+    """The host changes the label in between, with right checksums."""
+    new = start()
+    header = image.read_bytes()[:HEADER_BYTES]
+    handover = handed(old, new)
+    label = header.replace(b"a label", b"a lapel")
+    assert label != header
+    with image.open("r+b") as file:
+        file.write(both_resummed(label))
+    assert new.load(image).authentication == "changed"
+    refused_and_unchanged(HeaderTamperedError, new, handover, image)
+
+
+def test_a_handover_makes_no_damage_authentic(old: Enclave, start: Start, image: Path) -> None:
+    """The host changes a byte of key material in between, and puts it back later."""
     new = start()
     handover = handed(old, new)
-    with image.open("r+b") as file:
-        file.seek(32768 + 100)
-        byte = file.read(1)[0]
-        file.seek(32768 + 100)
-        file.write(bytes([byte ^ 1]))
-    assert new.load(image).authentication in {"changed", "tampered"}
-    refused_and_unchanged(HeaderTamperedError, new, handover, image)
+    flip(image, HEADER_BYTES + 100)
+    assert new.load(image).authentication == "damaged"
+    assert take_over(new, handover).epoch == 3
+    reader = start()
+    assert reader.load(image).authentication == "damaged"
+    with pytest.raises(HeaderTamperedError, match="keyslot 0 is damaged"):
+        reader.unlock()
+    flip(image, HEADER_BYTES + 100)
+    reader = start()
+    assert reader.load(image).authentication == "verified"
+    assert reader.unlock().keyslot == 0
