@@ -13,7 +13,7 @@ import base64
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from strongroom.errors import FormatError, LimitError
@@ -44,7 +44,18 @@ _BRACKETS: Final = bytes.maketrans(b"[{]}", b"(())")
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[{]}"))
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _UNINTERPRETABLE: Final = re.compile("[\0\ud800-\udfff]")
-_ESCAPED_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+# An even number of backslashes before the "u" escapes none.
+_ESCAPED_SURROGATE: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89a-fA-F]")
+# Strings, to be skipped, or runs of all that a number consists of, which keeps the scan linear.
+_STRING_OR_NUMBER: Final = re.compile(
+    r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[-0-9][-+.0-9eE]*', re.DOTALL
+)
+# What strtod() reads whole, so that json-c keeps it: digits may be missing on one side of the dot.
+_FRACTION: Final = re.compile(
+    r"(?:-?[0-9]+\.[0-9]*|-\.[0-9]+)(?:[eE][-+]?[0-9]+)?|-?[0-9]+[eE][-+]?[0-9]+"
+)
+_FRACTION_MARK: Final = re.compile("[.eE]")
+_NO_JSON: Final = "?"
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,19}")
 _INTEGER: Final = re.compile(r"-?[1-9][0-9]*")
 
@@ -60,15 +71,12 @@ def parse_json(text: bytes) -> dict[str, JsonValue]:
     _check_shape(text)
     decoded = _decoded(text)
     try:
-        value: JsonValue = json.loads(
-            decoded,
-            object_pairs_hook=_object,
-            parse_float=Number,
-            parse_constant=Number,
-            parse_int=_integer,
-        )
+        value = _loaded(decoded, Number)
     except json.JSONDecodeError as err:
-        raise FormatError(f"the JSON area is not valid JSON at character {err.pos}") from err
+        try:
+            value = _loaded_with_any_fraction(decoded)
+        except json.JSONDecodeError:
+            raise FormatError(f"the JSON area is not valid JSON at character {err.pos}") from err
     if not _SURROGATE.search(decoded):
         _check_surrogates(value)
     if not isinstance(value, dict) or text[:1] != b"{" or text[-1:] != b"}":
@@ -272,6 +280,37 @@ def _decoded(text: bytes) -> str:
         if _ESCAPED_SURROGATE.search(text):
             raise FormatError("the JSON area is not UTF-8, and escapes surrogates") from err
         return text.decode("utf-8", "surrogateescape")
+
+
+def _loaded(text: str, fraction: Callable[[str], Number]) -> JsonValue:
+    value: JsonValue = json.loads(
+        text,
+        object_pairs_hook=_object,
+        parse_float=fraction,
+        parse_constant=Number,
+        parse_int=_integer,
+    )
+    return value
+
+
+def _loaded_with_any_fraction(text: str) -> JsonValue:
+    """Load a text with fractions such as ``1.`` and ``-.5``, which JSON has not and json-c keeps.
+
+    Every fraction is loaded as ``0.N``, where N is its place in a list of their texts.
+    """
+    texts: list[str] = []
+
+    def numbered(found: re.Match[str]) -> str:
+        run = found[0]
+        if run.startswith('"') or not _FRACTION_MARK.search(run):
+            return run
+        if not _FRACTION.fullmatch(run):
+            return _NO_JSON
+        texts.append(run)
+        return f"0.{len(texts) - 1}"
+
+    numbers = _STRING_OR_NUMBER.sub(numbered, text)
+    return _loaded(numbers, lambda place: Number(texts[int(place.removeprefix("0."))]))
 
 
 def _object(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
