@@ -337,6 +337,7 @@ ELSEWHERE: Final = {
     "setkey NAME --keyslot N": "tests/unit/cli/test_commands.py",
     "header restore IMAGE FILE": "tests/system/lifecycle/test_damaged_keyslots.py",
     "slot change IMAGE --keyslot 1": "tests/system/lifecycle/test_damaged_keyslots.py",
+    "slot add IMAGE --recovery": "tests/system/lifecycle/test_damaged_keyslots.py",
     "slot remove IMAGE --keyslot 1": "tests/system/lifecycle/test_damaged_keyslots.py",
     "close --force 1": "tests/system/lifecycle/test_stuck.py",
     "status NAME": "tests/cli/lifecycle.txt",

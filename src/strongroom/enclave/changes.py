@@ -251,7 +251,8 @@ def change_keyslot(
         if is_for_recovery(volume.inspected.header, number):
             raise KeyslotStateError(
                 f"keyslot {number} is for a recovery key",
-                hint="`strongroom slot add IMAGE` makes one for a passphrase",
+                hint="`strongroom slot add IMAGE` makes one for a passphrase, and "
+                f"`strongroom slot remove IMAGE --keyslot {number}` takes this one away",
             )
         sealed = volume.inspected.sealed_slot(number)
         factors = in_order(("passphrase",) if sealed is None else sealed.factors)

@@ -291,6 +291,25 @@ def damaged_error(inspected: Inspected) -> HeaderTamperedError:
     )
 
 
+def damaged_notice(inspected: Inspected, number: int) -> str:
+    """Return the note that a volume is open for reading only, and how to mend a keyslot of it."""
+    ways = "`strongroom header restore IMAGE FILE`"
+    header = inspected.header
+    if number in header.keyslots:
+        ways = f"{ways}, or {_without_backup(header, number)}"
+    return (
+        "the volume is open for reading only, as a keyslot is damaged; --accept-header-change "
+        f"opens it for writing. To mend it: {ways}"
+    )
+
+
+def _without_backup(header: Header, number: int) -> str:
+    remove = f"`strongroom slot remove IMAGE --keyslot {number}`"
+    if is_for_recovery(header, number):
+        return f"{remove} and then `strongroom slot add IMAGE --recovery`"
+    return f"`strongroom slot change IMAGE --keyslot {number}`, or {remove}"
+
+
 def _ignored(inspected: Inspected) -> list[int]:
     header = inspected.header
     return [number for number in header.linked() if header.is_ignored(number)]

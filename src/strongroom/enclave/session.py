@@ -33,7 +33,7 @@ from strongroom.enclave.changes import LoadedVolume, Proven, durable_epoch
 from strongroom.enclave.commit import repair
 from strongroom.enclave.disk import Disk
 from strongroom.enclave.inspection import Inspected, inspect, look
-from strongroom.enclave.opening import Opened, Progress, ensure_way_in
+from strongroom.enclave.opening import Opened, Progress, damaged_notice, ensure_way_in
 from strongroom.enclave.recipients import Recipients
 from strongroom.enclave.unlocked import UnlockedVolume
 from strongroom.errors import BoundaryError, InternalError, UnsupportedCipherError
@@ -46,11 +46,6 @@ PartT = TypeVar("PartT")
 
 _ACCEPTED = "the changed header was accepted and authenticated anew"
 _ACCEPTED_ONCE = "the changed header was accepted this time, and not authenticated anew"
-_DAMAGED = (
-    "the volume is open for reading only, as a keyslot is damaged; --accept-header-change opens it "
-    "for writing. To mend it: `strongroom header restore IMAGE FILE`, or `strongroom slot change "
-    "IMAGE --keyslot {number}`, or `strongroom slot remove IMAGE --keyslot {number}`"
-)
 _REPAIRABLE = frozenset({"absent", "verified", "damaged"})
 
 
@@ -314,7 +309,7 @@ class Session:
         loaded.disk.forget_header()
         if doubtful and not loaded.disk.read_only:
             number = min(loaded.inspected.damaged)
-            notices = (*notices, _DAMAGED.format(number=number))
+            notices = (*notices, damaged_notice(loaded.inspected, number))
         authenticated = inspected.token is not None
         notices += doubts
         return calls.Unlocked(opened.number, authenticated, read_only, epoch, notices)

@@ -80,6 +80,8 @@ def test_another_keyslot_opens_it_for_reading_and_the_damaged_one_is_named(
     notices = " ".join(facts["notices"])
     assert f"keyslot {volume.keyslot} is damaged" in notices
     assert "header restore" in notices
+    assert (" slot change " in notices) == (volume.keyslot == SEALED)
+    assert (" --recovery" in notices) == (volume.keyslot == RECOVERY)
     assert volume.state() == "damaged"
     assert volume.image.read_bytes() == before
 
@@ -133,7 +135,11 @@ def test_it_is_mended_with_another_key(volume: Damaged, tmp_path: Path, way: str
         )
         assert done.returncode == 5
         assert "is for a recovery key" in done.stderr
-        return
+        assert f"slot remove {volume.image} --keyslot {RECOVERY}" in done.stderr
+        volume.operator.strongroom("slot", "remove", volume.image, *slot)
+        key = ("--passphrase-file", volume.sound_key, "--recovery-key-file", tmp_path / "again")
+        volume.operator.strongroom("slot", "add", volume.image, "--recovery", *key)
+        assert not volume.opens(tmp_path / "again")["read_only"]
     assert volume.state() == "verified"
     assert not volume.opens(volume.sound_key)["read_only"]
 
