@@ -57,14 +57,14 @@ class HonestClient:
 
     def __init__(self) -> None:
         self.volume = ""
-        self._former = ""
+        self._former: tuple[str, ...] = ()
         self._shown: tuple[calls.HeaderChange, ...] = ()
         self._meant: dict[bytes, tuple[Purpose, bytes, Terms]] = {}
 
     def sealed(self, key: bytes, purpose: Purpose, data: bytes, terms: Terms) -> Sealed:
         """Return a passphrase for a call that is yet to be made."""
         if not terms.volume and purpose != "format":
-            terms = dataclasses.replace(terms, volume=self.volume, former_volume=self._former)
+            terms = dataclasses.replace(terms, volume=self.volume, former_volumes=self._former)
         if terms.accepted_changes == AS_SHOWN:
             terms = dataclasses.replace(terms, accepted_changes=changes_digest(self._shown))
         self._meant[key] = (purpose, data, terms)
@@ -96,7 +96,7 @@ class HonestClient:
         """Learn which volume it is about."""
         if isinstance(answer, calls.DiskFacts):
             self.volume, self._shown = answer.uuid, answer.acceptable
-            self._former = answer.former_uuid
+            self._former = answer.former_uuids
 
     def _anew(self, sealed: Sealed, digest: bytes) -> Sealed:
         purpose, data, terms = self._meant[sealed.public_key]

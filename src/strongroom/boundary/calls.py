@@ -81,6 +81,9 @@ Factor = Literal["enclave", "passphrase"]
 
 Factors = Annotated[tuple[Factor, ...], Items(4)]
 
+FormerUuids = Annotated[tuple[Uuid, ...], Items(2)]
+"""Other UUIDs that a volume had: under which it was authenticated last, and first."""
+
 KdfName = Literal["argon2id", "argon2i", "pbkdf2"]
 HashName = Literal["sha1", "sha224", "sha256", "sha384", "sha512"]
 
@@ -120,8 +123,8 @@ class Terms:
             also one of priority ``ignore``.
         request: The one call that the passphrase is for, as
             :func:`strongroom.boundary.sealed.request_digest` gives it; ``None`` for ``Unlock``.
-        former_volume: The UUID that the volume had before another program changed it; what is
-            known of that one counts too. Empty when it was not changed.
+        former_volumes: The UUIDs that the volume had before another program changed it, in lower
+            case, as the enclave said them; what is known of those counts too.
     """
 
     volume: Uuid = ""
@@ -131,7 +134,7 @@ class Terms:
     next_enclave: Identifier | None = None
     keyslot: KeyslotNumber | None = None
     request: Digest | None = None
-    former_volume: Uuid = ""
+    former_volumes: FormerUuids = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,8 +324,7 @@ class DiskFacts:
     changes: Annotated[tuple[Text, ...], Items(MAX_NOTICES)]
     acceptable: Annotated[tuple[HeaderChange, ...], Items(MAX_CHANGES)]
     """What another program seems to have changed, and the operator may accept: all of it."""
-    former_uuid: Uuid = ""
-    """The UUID under which the header was authenticated, if another program changed it."""
+    former_uuids: FormerUuids = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +338,7 @@ class HeaderFacts:
     epoch: Counter
     changes: Annotated[tuple[Text, ...], Items(MAX_NOTICES)]
     unsupported: Annotated[tuple[Text, ...], Items(MAX_NOTICES)]
+    former_uuids: FormerUuids = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -484,6 +487,7 @@ class BackupFacts:
     """Of which volume a header backup is; nothing vouches for it."""
 
     uuid: Uuid
+    former_uuids: FormerUuids = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,10 @@ from strongroom.values import replace
 _ACCEPT_HINT: Final = "if that was you, say so with --accept-header-change"
 
 
+def _listed(uuids: tuple[str, ...]) -> str:
+    return " and ".join(uuids) or "never another"
+
+
 def check_terms(inspected: Inspected, terms: Terms, *, adopting: bool = False) -> None:
     """Refuse, before the passphrase is used, a header that the operator's terms rule out.
 
@@ -59,10 +63,10 @@ def check_terms(inspected: Inspected, terms: Terms, *, adopting: bool = False) -
             f"the passphrase was meant for the volume {terms.volume}, and this is {inspected.uuid}",
             hint=TAMPERED_HINT,
         )
-    if terms.former_volume.lower() != inspected.former_uuid.lower():
+    if terms.former_volumes != inspected.former_uuids:
         raise HeaderTamperedError(
-            f"the UUID of the volume was {inspected.former_uuid}, and the operator was told "
-            f"{terms.former_volume or 'nothing of it'}",
+            f"the UUID of the volume was {_listed(inspected.former_uuids)}, and the operator was "
+            f"told {_listed(terms.former_volumes)}",
             hint=TAMPERED_HINT,
         )
     if inspected.state == "tampered":

@@ -62,14 +62,15 @@ def write_backup(inspected: Inspected, disk: Disk, output: int) -> BackupWritten
     return _written(inspected, len(data), unreadable(disk))
 
 
-def read_backup(backup: int) -> BackupFacts:
+def read_backup(backup: int, tee: Tee) -> BackupFacts:
     """Return of which volume a backup says that it is.
 
     Raises:
         FormatError: It is not a whole, valid header.
     """
     checked = check_backup(None, _read(backup))
-    return BackupFacts(checked.loaded.header.binary.uuid)
+    inspected = inspect(checked.loaded, _material(checked), tee)
+    return BackupFacts(inspected.uuid, inspected.former_uuids)
 
 
 def restore_backup(

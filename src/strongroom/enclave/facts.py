@@ -38,7 +38,7 @@ def disk_facts(inspected: Inspected, disk: Disk, notices: tuple[str, ...]) -> ca
         epoch=0 if token is None else token.epoch,
         changes=clipped_all(inspected.findings),
         acceptable=as_shown(inspected.acceptable),
-        former_uuid=inspected.former_uuid,
+        former_uuids=inspected.former_uuids,
     )
 
 
@@ -53,6 +53,7 @@ def header_facts(inspected: Inspected, notices: tuple[str, ...]) -> calls.Header
         epoch=0 if token is None else token.epoch,
         changes=clipped_all(inspected.findings),
         unsupported=clipped_all(tuple(it.message for it in loaded.refusals)),
+        former_uuids=inspected.former_uuids,
     )
 
 

@@ -99,6 +99,12 @@ class Inspected:
         known = "" if self.token is None else self.token.header_uuid
         return "" if known == self.uuid else known
 
+    @property
+    def former_uuids(self) -> tuple[str, ...]:
+        """All UUIDs that the header says the volume had before: the last, and the first one."""
+        names = (name.lower() for name in (self.former_uuid, self.sealed_uuid))
+        return tuple(dict.fromkeys(it for it in names if it not in {"", self.uuid.lower()}))
+
     def place(self, keyslot: int) -> Place:
         """Return what derivations for a keyslot are bound to."""
         return Place(self.sealed_uuid, keyslot)

@@ -170,7 +170,7 @@ class Session:
                 return backup.write_backup(*self._read(), output)
             case calls.ReadBackup(file):
                 self._require_fresh()
-                return backup.read_backup(file)
+                return backup.read_backup(file, self._tee)
             case calls.RestoreHeader() as call:
                 return self._restore(call)
             case calls.Erase():
@@ -295,6 +295,8 @@ class Session:
             raise UnsupportedCipherError(
                 f"{segment.cipher} is supported for reading only", hint="open it with --read-only"
             )
+        # The lock was let go while the passphrase was awaited, which may be one of before a change.
+        loaded.ensure_as_read()
         terms = call.passphrase.terms
         with loaded.opened(call.passphrase, None, only=terms.keyslot) as opened:
             notices = self._settle_changes(loaded, opened)

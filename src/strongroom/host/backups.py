@@ -72,17 +72,19 @@ def restore_header(
         stack.enter_context(files.held(header_shared=False))
         stack.enter_context(files.header_lock())
         enclave = stack.enter_context(launch(report, tee=tee, look_only=True))
-        uuid = enclave.call(calls.ReadBackup(backup_fd)).uuid
-        known = known_enclaves.find(uuid)
-        if known is not None:
+        read = enclave.call(calls.ReadBackup(backup_fd))
+        known = known_enclaves.find_each((read.uuid, *read.former_uuids))
+        if known:
             known_enclaves.ensure_writable()
         restored = enclave.call(
-            calls.RestoreHeader(image_fd, header_fd, backup_fd, force, _known_header(uuid, known))
+            calls.RestoreHeader(
+                image_fd, header_fd, backup_fd, force, _known_header(read.uuid, known)
+            )
         )
         for notice in restored.notices:
             report.notice(notice)
         with after_change(report):
-            _remember(restored, known, exactly=force)
+            _remember(restored, read, known, exactly=force)
     return {
         "image": str(image.path),
         "uuid": restored.uuid,
@@ -109,13 +111,24 @@ def _ensure_place(header: Path | None, backup_fd: int) -> None:
         )
 
 
-def _known_header(uuid: str, known: KnownEnclave | None) -> calls.KnownHeader:
-    if known is None:
-        return calls.KnownHeader(uuid, authenticated=False, minimum_epoch=0)
-    return calls.KnownHeader(uuid, known.authenticated, known.epoch)
+def _known_header(uuid: str, known: tuple[KnownEnclave, ...]) -> calls.KnownHeader:
+    return calls.KnownHeader(
+        uuid,
+        authenticated=any(it.authenticated for it in known),
+        minimum_epoch=max((it.epoch for it in known), default=0),
+    )
 
 
-def _remember(restored: calls.BackupWritten, known: KnownEnclave | None, *, exactly: bool) -> None:
-    if known is not None:
-        seen = replace(known, authenticated=restored.epoch > 0, epoch=restored.epoch)
-        (known_enclaves.replace if exactly else known_enclaves.remember)(seen)
+def _remember(
+    restored: calls.BackupWritten,
+    read: calls.BackupFacts,
+    known: tuple[KnownEnclave, ...],
+    *,
+    exactly: bool,
+) -> None:
+    """Write down the epoch for every UUID of the header, if anything was known of one."""
+    write = known_enclaves.replace if exactly else known_enclaves.remember
+    by_name = {it.volume: it for it in known}
+    for name in (*read.former_uuids, read.uuid.lower()) if known else ():
+        seen = by_name.get(name, known[0])
+        write(replace(seen, volume=name, authenticated=restored.epoch > 0, epoch=restored.epoch))

@@ -11,6 +11,7 @@ from strongroom.boundary.calls import (
     Authentication,
     Call,
     Enrolment,
+    FormerUuids,
     HeaderChange,
     Name,
     Recipient,
@@ -48,7 +49,7 @@ class Waiting:
     authentication: Authentication
     enrolment: Enrolment | None
     acceptable: Annotated[tuple[HeaderChange, ...], Items(MAX_CHANGES)]
-    former_volume: Uuid = ""
+    former_volumes: FormerUuids = ()
 
 
 @dataclass(frozen=True, slots=True)

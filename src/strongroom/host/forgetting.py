@@ -16,13 +16,14 @@ from strongroom.host.known_enclaves import KnownEnclave
 from strongroom.host.looking import looked_at
 from strongroom.host.silence import Silent
 from strongroom.uuids import is_uuid
+from strongroom.values import replace
 
 
 def forget(volume: str, *, header: Path | None, tee: TeeName, everything: bool) -> ForgetResult:
     """Let the next enclave of a volume be trusted anew.
 
     Args:
-        volume: Its UUID, or the path of its image.
+        volume: Its UUID, or the path of its image, for all UUIDs that the volume has had.
         header: Its detached header, if ``volume`` is a path.
         tee: The enclave that reads the UUID out of the image.
         everything: Forget the newest epoch too, and lines that are malformed.
@@ -34,7 +35,13 @@ def forget(volume: str, *, header: Path | None, tee: TeeName, everything: bool) 
         StrongroomError: The image has no header that can be read.
     """
     runtime.sweep()
-    uuid = volume.lower() if is_uuid(volume) else _uuid_in(Path(volume), header, tee)
+    uuids = (volume.lower(),) if is_uuid(volume) else _uuids_in(Path(volume), header, tee)
+    known = [uuid for uuid in uuids if known_enclaves.mentions(uuid)] or uuids[:1]
+    results = [_forget(uuid, everything=everything) for uuid in known]
+    return replace(results[0], epoch=max(it.epoch for it in results))
+
+
+def _forget(uuid: str, *, everything: bool) -> ForgetResult:
     if not everything:
         return _result(uuid, known_enclaves.forget_enclave(uuid), epoch_kept=True)
     try:
@@ -46,9 +53,10 @@ def forget(volume: str, *, header: Path | None, tee: TeeName, everything: bool) 
     return _result(uuid, known, epoch_kept=False)
 
 
-def _uuid_in(image: Path, header: Path | None, tee: TeeName) -> str:
+def _uuids_in(image: Path, header: Path | None, tee: TeeName) -> tuple[str, ...]:
+    """Return the UUID of a volume, then those that it had before another program changed it."""
     with looked_at(ImageReference(image, header), Silent(), tee=tee) as looked:
-        return looked.facts.uuid
+        return (looked.facts.uuid.lower(), *looked.facts.former_uuids)
 
 
 def _result(uuid: str, known: KnownEnclave | None, *, epoch_kept: bool) -> ForgetResult:

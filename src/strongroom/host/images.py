@@ -320,7 +320,7 @@ def loaded_files(files: VolumeFiles, how: Unlocking, report: Reporter) -> Iterat
             image=image,
             changes=facts.acceptable,
             enrolled=facts.enrolment is not None,
-            former=facts.former_uuid,
+            former=facts.former_uuids,
         )
         with explained(trust, facts.enrolment):
             yield LoadedImage(files, enclave, facts, trust, report)

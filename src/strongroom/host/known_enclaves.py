@@ -27,6 +27,7 @@ import contextlib
 import os
 import re
 import shlex
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
@@ -49,6 +50,7 @@ _LINE: Final = re.compile(
     f"( sealed=elsewhere)?( enclave=forgotten)?(?: image=(/[!-~]{{0,{_MAX_IMAGE - 1}}}))?"
 )
 _LONGEST_LINE_BYTES: Final = 512 + _MAX_IMAGE
+_MOST_NAMES: Final = 3
 _MAX_NUMBER16: Final = 2**16 - 1
 _MAX_EPOCH: Final = 2**64 - 1
 
@@ -106,6 +108,21 @@ def find(volume: str) -> KnownEnclave | None:
     return _find(known_file.read(), volume)
 
 
+def mentions(volume: str) -> bool:
+    """Say whether there is a line of a volume, even a malformed one.
+
+    Raises:
+        TeeError: The file cannot be read, or may have been written by others.
+    """
+    return any(_is_of(line, volume) for line in known_file.read())
+
+
+def find_each(volumes: Iterable[str]) -> tuple[KnownEnclave, ...]:
+    """Return what is known of a volume under each of its UUIDs, as :func:`find`."""
+    found = (find(volume) for volume in volumes)
+    return tuple(known for known in found if known is not None)
+
+
 def everything() -> tuple[KnownEnclave, ...]:
     """Return what is known of every volume, in the order of the lines.
 
@@ -126,7 +143,9 @@ def everything() -> tuple[KnownEnclave, ...]:
 
 
 def ensure_writable() -> None:
-    """Check that another line could be written now; it waits for the lock, and leaves no trace.
+    """Check that a line for each UUID of a volume could be written now; wait for the lock.
+
+    It leaves no trace.
 
     For the moment before a change that must be remembered. It can still fail afterwards.
 
@@ -136,7 +155,7 @@ def ensure_writable() -> None:
         NoSpaceError: There is no room.
         PlatformError: It could not be written for another reason.
     """
-    known_file.ensure_room(_LONGEST_LINE_BYTES)
+    known_file.ensure_room(_MOST_NAMES * _LONGEST_LINE_BYTES)
 
 
 def remember(known: KnownEnclave) -> None:

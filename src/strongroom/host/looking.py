@@ -85,13 +85,15 @@ class LookedAt:
 
     def _lost(self) -> tuple[str, str] | None:
         """Return what the header lacks of the newest one that was seen here: a state, and words."""
-        facts, known = self.facts, known_enclaves.find(self.facts.uuid)
-        if known is None or facts.authentication == "tampered":
+        facts = self.facts
+        known = known_enclaves.find_each((facts.uuid, *facts.former_uuids))
+        if not known or facts.authentication == "tampered":
             return None
-        if known.authenticated and facts.authentication == "absent":
+        if any(it.authenticated for it in known) and facts.authentication == "absent":
             return "bare", "it has no authentication, and had when it was last seen here"
-        if facts.epoch < known.epoch:
-            return "older", f"it is of epoch {facts.epoch}, and epoch {known.epoch} was seen here"
+        newest = max(it.epoch for it in known)
+        if facts.epoch < newest:
+            return "older", f"it is of epoch {facts.epoch}, and epoch {newest} was seen here"
         return None
 
 

@@ -215,7 +215,7 @@ class Service:
             authentication=facts.authentication,
             enrolment=facts.enrolment,
             acceptable=facts.acceptable,
-            former_volume=facts.former_uuid,
+            former_volumes=facts.former_uuids,
         )
 
     def _unlock(self, passphrase: calls.Sealed, client: Responder) -> OpenResult:

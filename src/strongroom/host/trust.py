@@ -8,6 +8,7 @@ what is known of the volume, and remembers what was seen once it has opened.
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from strongroom import values
 from strongroom.boundary import calls
 from strongroom.boundary.calls import Call, HeaderChange, Purpose, Recipient, Sealed, Terms
 from strongroom.boundary.sealed import changes_digest, described, request_digest
@@ -33,7 +34,7 @@ class VolumeTrust:
         image: Path | None,
         changes: tuple[HeaderChange, ...] = (),
         enrolled: bool = True,
-        former: str = "",
+        former: tuple[str, ...] = (),
     ) -> None:
         """Look a volume up.
 
@@ -45,8 +46,9 @@ class VolumeTrust:
             changes: What another program is said to have changed in the header. If that is to be
                 accepted, it is shown, and exactly that is accepted.
             enrolled: Its header says that it is sealed to an enclave.
-            former: The UUID that it had before another program changed it, if one did. What is
-                known of that one holds too, so that a new UUID makes no older header acceptable.
+            former: The UUIDs that it had before another program changed it. What is known of those
+                holds too, and what is learned is remembered for them too: neither a new UUID nor
+                the way back to a former one makes an older header acceptable.
 
         Raises:
             TeeError: What is known of the volume cannot be read.
@@ -61,8 +63,8 @@ class VolumeTrust:
         self._former = former
         self._image = "" if image is None else str(image.absolute())
         self._known = known_enclaves.find(volume) if volume else None
-        formerly = known_enclaves.find(former) if former else None
-        self._seen = tuple(known for known in (self._known, formerly) if known is not None)
+        formerly = known_enclaves.find_each(former)
+        self._seen = formerly if self._known is None else (self._known, *formerly)
         self._running: Identity | None = None
 
     def sealed(
@@ -140,10 +142,10 @@ class VolumeTrust:
         epoch: int,
         exactly: bool = False,
     ) -> None:
-        """Write down what was seen of a volume.
+        """Write down what was seen of a volume, for all of its UUIDs.
 
         Args:
-            volume: Its UUID.
+            volume: The one that it has.
             enrolment: The enclave that it is sealed to, if this machine has it; else the one that
                 was seen is remembered.
             authenticated: Its header carries codes, and they were right.
@@ -176,7 +178,9 @@ class VolumeTrust:
             sealed_elsewhere=authenticated and enrolment is None,
             image=self._image,
         )
-        (known_enclaves.replace if exactly else known_enclaves.remember)(seen)
+        write = known_enclaves.replace if exactly else known_enclaves.remember
+        for name in dict.fromkeys((*self._former, seen.volume)):
+            write(values.replace(seen, volume=name))
 
     def _terms(self, request: Call[object] | None, next_enclave: bytes | None) -> Terms:
         return Terms(
@@ -187,7 +191,7 @@ class VolumeTrust:
             next_enclave=next_enclave,
             keyslot=self._how.keyslot,
             request=None if request is None else request_digest(request),
-            former_volume=self._former,
+            former_volumes=self._former,
         )
 
 

@@ -81,7 +81,7 @@ def _trust_in(
         image=image,
         changes=waiting.acceptable,
         enrolled=waiting.enrolment is not None,
-        former=waiting.former_volume,
+        former=waiting.former_volumes,
     )
 
 

@@ -312,6 +312,71 @@ def test_another_name_makes_no_older_header_acceptable(volume: Enrolled) -> None
     assert volume.refusal(volume.recovery, ACCEPT)[0] == 20
 
 
+def rename(it: Enrolled, *, adopt: bool) -> None:
+    """Give it another UUID, and let that be the right one."""
+    it.stock("luksUUID", "--uuid", str(uuid.uuid4()), it.image)
+    if adopt:
+        key = ("--passphrase-file", it.operator.passphrase_file)
+        it.operator.strongroom("reseal", it.image, "--adopt", *key)
+    else:
+        assert it.opens(it.operator.passphrase_file, ACCEPT)
+
+
+def change_passphrase(it: Enrolled) -> None:
+    new = secret(it.operator, "second", "the second")
+    keys = ("--passphrase-file", it.operator.passphrase_file, "--new-passphrase-file", new)
+    it.operator.strongroom("slot", "change", it.image, *keys, *CHEAP_KDF)
+
+
+@pytest.mark.parametrize("renames", [(True,), (False,), (True, False)])
+def test_a_header_from_before_a_new_name_is_an_older_one(
+    renames: tuple[bool, ...], volume: Enrolled
+) -> None:
+    it, older, area = volume, volume.operator.place / "older.img", 16 << 20
+    shutil.copy(it.image, older)
+    for adopt in renames:
+        rename(it, adopt=adopt)
+    change_passphrase(it)
+    whole = it.image.read_bytes()
+    it.image.write_bytes(older.read_bytes()[:area] + whole[area:])
+    code, said = it.refusal(it.operator.passphrase_file)
+    assert code == 20, said
+    assert it.operator.facts("dump", it.image)["authentication"]["state"] == "older"
+    # With no header left, what was seen here decides.
+    it.image.write_bytes(bytes(area) + whole[area:])
+    restore = ("header", "restore", it.image, it.backup)
+    assert it.operator.strongroom(*restore, check=False).returncode == 20
+    it.operator.strongroom(*restore, "--force")
+    assert it.opens(it.operator.passphrase_file)
+
+
+def test_another_machine_that_sees_the_new_name_keeps_the_epoch(volume: Enrolled) -> None:
+    """A rename that was adopted elsewhere is no way back to a header from before it."""
+    it, older = volume, volume.operator.place / "older.img"
+    shutil.copy(it.image, older)
+    state = ("--passphrase-file", it.recovery)
+    elsewhere = Operator(
+        it.operator.place,
+        environment={"STRONGROOM_STATE_DIR": str(it.operator.place / "elsewhere")},
+    )
+    it.stock("luksUUID", "--uuid", it.new_uuid, it.image)
+    elsewhere.strongroom("reseal", it.image, "--adopt", *state)
+    assert it.opens(it.recovery)
+    shutil.copy(older, it.image)
+    assert it.refusal(it.operator.passphrase_file)[0] == 20
+
+
+def test_forget_finds_the_former_name_too(volume: Enrolled) -> None:
+    it = volume
+    old = it.operator.facts("dump", it.image)["uuid"]
+    it.stock("luksUUID", "--uuid", it.new_uuid, it.image)
+    forgotten = it.operator.facts("forget", it.image)
+    assert (forgotten["uuid"], forgotten["epoch"]) == (old, 1)
+    it.operator.facts("forget", it.image, "--everything")
+    gone = it.operator.strongroom("forget", it.image, check=False)
+    assert gone.returncode == 3, gone.stderr
+
+
 def test_adopting_a_renamed_volume_accepts_nothing_else(volume: Enrolled) -> None:
     volume.stock("luksUUID", "--uuid", volume.new_uuid, volume.image)
     add_key(volume)

@@ -204,7 +204,7 @@ def test_a_recovery_key_that_is_lost_is_named(
             recovery_fd=writer,
         )
     os.close(writer)
-    assert "slot remove --keyslot 1" in getattr(lost.value, "hint", "")
+    assert "`strongroom slot remove IMAGE --keyslot 1`" in getattr(lost.value, "hint", "")
     said(forgetful)
 
 

@@ -167,10 +167,9 @@ def test_a_machine_that_never_saw_the_volume_restores_it(
 def test_a_malformed_token_says_what_mends_it(volume: Path, operator: Operator) -> None:
     spoil_token(volume)
     key = ("--attach", "none", "--passphrase-file", operator.passphrase_file)
-    for command in (("open", volume, "v", *key), ("dump", volume), ("slot", "list", volume)):
-        refused = operator.strongroom(*command, "--json", check=False)
-        assert refused.returncode == 10, refused.stderr
-        assert "backup of the header" in json.loads(refused.stdout)["hint"]
+    refused = operator.strongroom("open", volume, "v", *key, "--json", check=False)
+    assert refused.returncode == 10, refused.stderr
+    assert "backup of the header" in refused.stdout
 
 
 def strip(image: Path) -> None:

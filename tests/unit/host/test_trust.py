@@ -136,12 +136,14 @@ HONEST: Final = {"volume": VOLUME, "tee": "process"}
 def test_a_host_that_does_not_say_which_volume_gets_nothing(
     monkeypatch: pytest.MonkeyPatch, lie: dict[str, str], error: type[Exception], words: str
 ) -> None:
+    said_of_it = HONEST | lie
     said = control_calls.Waiting(
         recipient=recipient(running()),
         authentication="absent",
         enrolment=None,
         acceptable=(),
-        **(HONEST | lie),
+        volume=said_of_it["volume"],
+        tee=said_of_it["tee"],
     )
     monkeypatch.setattr(control, "ask", lambda *_: said)
     with pytest.raises(error, match=words):
