@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! architecture not ours          -> kill
+//! number -1                      -> ENOSYS     no call: a tracer has taken it away
 //! number of the x32 ABI          -> kill       (x86-64 only)
 //! number == rule 1               -> tests of rule 1, verdict
 //! number == rule 2               -> ...
@@ -31,6 +32,9 @@ const ARCHITECTURE: u32 = 0xc000_00b7;
 /// has numbers that high.
 const X32_BIT: u32 = 0x4000_0000;
 
+/// What a tracer puts in the place of a call that is not to be made. The kernel makes none then.
+const NO_CALL: u32 = u32::MAX;
+
 /// Offsets in `struct seccomp_data`; both architectures are little-endian.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
@@ -46,6 +50,8 @@ pub(super) fn assemble(rules: &[Rule]) -> io::Result<Vec<sock_filter>> {
         jump(BPF_JEQ, ARCHITECTURE, 1, 0),
         result(libc::SECCOMP_RET_KILL_PROCESS),
         load(NUMBER),
+        jump(BPF_JEQ, NO_CALL, 0, 1),
+        refusal(libc::ENOSYS),
         jump(BPF_JGE, X32_BIT, 0, 1),
         result(libc::SECCOMP_RET_KILL_PROCESS),
     ];
@@ -191,7 +197,8 @@ mod tests {
         assert_eq!(run(ARCHITECTURE, read, [0; 6]), ALLOW);
         assert_eq!(run(0x4000_0003, read, [0; 6]), KILL);
         assert_eq!(run(ARCHITECTURE, read | X32_BIT, [0; 6]), KILL);
-        assert_eq!(run(ARCHITECTURE, u32::MAX, [0; 6]), KILL);
+        assert_eq!(run(ARCHITECTURE, u32::MAX - 1, [0; 6]), KILL);
+        assert_eq!(run(ARCHITECTURE, u32::MAX, [0; 6]), ENOSYS);
     }
 
     #[test]
