@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from strongroom.cli.progress import CommandReporter
 
 
-_IMAGE = re.compile(r"\bIMAGE\b")
+_IMAGE = re.compile(r"\bIMAGE\b(?!=)")
 
 
 def _quoted(path: Path) -> str:

@@ -95,7 +95,7 @@ def test_a_directory_of_another_user_serves_no_volume(place: Place) -> None:
     said = place.refuses(*place.opening("al"), code=REFUSED, says="belongs to user")
     assert str(MALLORY) in said
     hint = re.findall(r"hint: (.*)", said)[0]
-    place.operator.run("sh", "-c", f"{hint} && {sys.executable} {STRONGROOM} list")
+    place.operator.run("sh", "-c", f"{hint} && {STRONGROOM} list")
     assert list(place.runtime.iterdir()) == []
 
 
@@ -260,7 +260,7 @@ def test_a_user_has_a_runtime_directory(place: Place) -> None:
 
     def alice(words: str, **more: str) -> subprocess.CompletedProcess[str]:
         values = [f"{name}={value}" for name, value in {"HOME": str(home), **more}.items()]
-        program = words.replace("strongroom ", f"{sys.executable} {STRONGROOM} ")
+        program = words.replace("strongroom ", f"{sys.executable} -I -m strongroom ")
         program = program.replace("claim", f"{sys.executable} -c '{CLAIMS}'")
         return subprocess.run(
             [*with_strongroom(ALICE, "env", "-i", *values, "sh", "-c"), program],
