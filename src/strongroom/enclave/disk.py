@@ -160,8 +160,7 @@ class Disk:
         if not known or _read_around(self._header_fd, 0, len(known))[0] != known:
             raise KeyslotStateError(
                 "the header on the disk has changed since it was read, and nothing was changed now",
-                hint="run the command again: it starts from the header as it is by then; close and "
-                "serve anew a volume that waits for its key",
+                hint="run the command again: it starts from the header as it is by then",
             )
 
     def apply(self, steps: tuple[Step, ...]) -> None:

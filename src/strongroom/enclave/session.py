@@ -295,8 +295,6 @@ class Session:
             raise UnsupportedCipherError(
                 f"{segment.cipher} is supported for reading only", hint="open it with --read-only"
             )
-        # The lock was let go while the passphrase was awaited, which may be one of before a change.
-        loaded.ensure_as_read()
         terms = call.passphrase.terms
         with loaded.opened(call.passphrase, None, only=terms.keyslot) as opened:
             notices = self._settle_changes(loaded, opened)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require_fuse, require_root, require_tools
-from tests.harness import CHEAP_KDF, STRONGROOM, Operator, has_ended
+from tests.harness import STRONGROOM, Operator, has_ended
 from tests.system.crash.remains import await_true, descendants, end_all, remains, unmount_dead
 from tests.system.crash.victims import started
 
@@ -181,25 +181,6 @@ def test_serve_waits_for_a_key_from_elsewhere(operator: Operator, image: Path, n
         process.send_signal(signal.SIGTERM)
         assert process.wait(SIGNAL_SECONDS) == 0
     assert remains(operator.place, name) == []
-
-
-def test_a_volume_that_waits_takes_no_passphrase_that_was_changed_meanwhile(
-    operator: Operator, name: str
-) -> None:
-    plain, new = operator.place / "plain", operator.place / "new"
-    new.write_text("the new passphrase")
-    operator.format(plain, "--factors", "passphrase", size="20M")
-    key = ("--passphrase-file", operator.passphrase_file)
-    with started(operator, "serve", plain, name, "--wait-for-key", "--attach", "none") as process:
-        await_true(lambda: [item["state"] for item in listed(operator)] == ["waiting for key"], "")
-        change = ("slot", "change", plain, *key, "--new-passphrase-file", new, *CHEAP_KDF)
-        operator.strongroom(*change)
-        for file in (operator.passphrase_file, new):
-            refused = operator.strongroom("setkey", name, "--passphrase-file", file, check=False)
-            assert refused.returncode == 5, refused.stderr
-            assert "has changed since it was read" in refused.stderr
-        operator.close(name)
-        assert process.wait(SIGNAL_SECONDS) == 0
 
 
 def test_serve_with_a_passphrase_file(operator: Operator, image: Path, name: str) -> None:
