@@ -210,11 +210,11 @@ def test_other_commands_answer_during_a_long_derivation(operator: Operator, name
     operator.format(image, *SLOW_KDF, size="48M")
     key = ("--passphrase-file", operator.passphrase_file, "--attach", "none")
     with started(operator, "open", image, name, *key) as process:
-        await_true(lambda: [item["state"] for item in listed(operator)] == ["waiting for key"], "")
+        await_true(lambda: [item["state"] for item in listed(operator)] == ["unlocking"], "")
         time.sleep(0.5)
         assert process.poll() is None, "the point is that it still derives"
         began = time.monotonic()
-        assert [item["state"] for item in listed(operator)] == ["waiting for key"]
+        assert [item["state"] for item in listed(operator)] == ["unlocking"]
         assert time.monotonic() - began < 10
         operator.strongroom("status", name)
         assert process.wait(60) == 0
