@@ -28,7 +28,9 @@ def main() -> None:
     """Load, say so, and stay."""
     if platform.machine() != "x86_64":
         sys.exit("only x86-64 is known")
-    wide = "avx512f" in Path("/proc/cpuinfo").read_text()
+    # Before version 14, gdb expects the upper registers where Intel's processors save them.
+    processor = Path("/proc/cpuinfo").read_text()
+    wide = "avx512f" in processor and "GenuineIntel" in processor
     code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
     code.write(ZMM17 if wide else XMM7)
     address = ctypes.addressof(ctypes.c_char.from_buffer(code))
