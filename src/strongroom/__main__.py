@@ -21,7 +21,10 @@ def run() -> int:
     """Run one command, in a process that its own user can neither trace nor dump."""
     from strongroom import _core  # noqa: PLC0415 - after the signal
     from strongroom.cli.main import main  # noqa: PLC0415 - after the signal
-    from strongroom.cli.output import complain  # noqa: PLC0415 - after the signal
+    from strongroom.cli.output import (  # noqa: PLC0415 - after the signal
+        abandon_complaints,
+        complain,
+    )
     from strongroom.errors import PlatformError  # noqa: PLC0415 - after the signal
 
     try:
@@ -31,6 +34,7 @@ def run() -> int:
     code = main()
     # What was done is done: the exit code tells.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    abandon_complaints()
     return code
 
 

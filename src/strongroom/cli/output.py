@@ -8,7 +8,7 @@ Names, labels and paths come from disks and may hold anything. What people see p
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import TextIO, TypeAlias
 
 from strongroom.errors import InternalError, OutputError
 
@@ -34,21 +34,29 @@ def emit(text: str) -> None:
         sys.stdout.write(f"{text}\n" if text else "")
         sys.stdout.flush()
     except BrokenPipeError as error:
-        _abandon_stdout()
+        _abandon(sys.stdout)
         raise ReaderGoneError from error
     except OSError as error:
-        _abandon_stdout()
+        _abandon(sys.stdout)
         reason = (error.strerror or "unknown reason").lower()
         raise OutputError(f"cannot write to standard output: {reason}") from error
 
 
-def _abandon_stdout() -> None:
-    """Let Python's last flush go nowhere, as it would fail too and change the exit code."""
-    if sys.stdout is None:
+def abandon_complaints() -> None:
+    """Give up what standard error did not take: the exit code is that of the command."""
+    if sys.stderr is None:
         return
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _abandon(sys.stderr)
+
+
+def _abandon(stream: TextIO) -> None:
+    """Let Python's last flush go nowhere, as it would fail too and change the exit code."""
     null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.dup2(null, sys.stdout.fileno())
+        os.dup2(null, stream.fileno())
     except OSError:  # a stream without a descriptor has no such flush
         return
     finally:
