@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A disk that says something else when it is asked again has nobody who asks again.
+"""A disk that says something else when it is asked again deceives no reader.
 
-One life of an enclave does all that reads a header; a second one restores a backup. Each byte of
-the header area is read at most once in each.
+One life of an enclave does all that reads a header; a second one restores a backup. What is used
+of the header area is read at most once in each. A change compares the header once more before it
+writes, and is refused where the disk says something else by then.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ import pytest
 from strongroom._core import HpkeReceiver
 from strongroom.boundary import calls
 from strongroom.boundary.calls import Call, Purpose, Sealed
+from strongroom.errors import KeyslotStateError
 from tests.conftest import require_fuse
 from tests.hostile.boundary import evil
 from tests.hostile.boundary.evil import CHEAP, PASSPHRASE, opened
@@ -58,24 +60,43 @@ class Host:
     def sealed(self, purpose: Purpose, data: bytes = PASSPHRASE) -> Sealed:
         return self._enclave.sealed(purpose, data)
 
-    def live(self, image: int, backup: int) -> list[int]:
-        """Do all that there is to do with a header, and return the epochs that were said."""
+    def look(self, image: int) -> None:
+        """Read a header, and show it."""
         facts = self.ask(calls.LoadDisk(image, None, read_only=False))
-        assert (facts.authentication, facts.notices) == ("verified", ())
+        assert (facts.authentication, facts.epoch, facts.notices) == ("verified", 1, ())
         dumped = self.ask(calls.DumpHeader()).json
         assert '"iv_tweak":' in dumped.replace(" ", "")
+
+    def back_up(self, backup: int) -> None:
+        self.ask(calls.BackupHeader(backup))
+
+    def change(self) -> list[int]:
+        """Do all that changes a header, and return the epochs that were said."""
         existing: Purpose = "existing passphrase"
-        receiver = HpkeReceiver().public_key
-        add = calls.AddKeyslot(self.sealed(existing), None, (), CHEAP, 9, receiver)
-        added = self.ask(add)
+        added = self.ask(self._addition())
         new = self.sealed("new passphrase", NEW)
         changed = self.ask(calls.ChangeKeyslot(self.sealed(existing), new, CHEAP, None))
         removed = self.ask(calls.RemoveKeyslot(self.sealed(existing, NEW), 9))
         resealed = self.ask(calls.Reseal(self.sealed(existing, NEW), "signer", adopt=False))
-        self.ask(calls.BackupHeader(backup))
-        unlocked = self.ask(calls.Unlock(self.sealed("unlock", NEW), discard=False))
+        return [added.epoch, changed.epoch, removed.epoch, resealed.epoch]
+
+    def check_refused(self) -> None:
+        """See that no change begins."""
+        with pytest.raises(KeyslotStateError, match="has changed since it was read"):
+            self.ask(self._addition())
+        removal = calls.RemoveKeyslot(self.sealed("existing passphrase"), 1)
+        with pytest.raises(KeyslotStateError, match="has changed since it was read"):
+            self.ask(removal)
+
+    def unlock(self, passphrase: bytes) -> None:
+        """Open the volume, with what was read at first."""
+        unlocked = self.ask(calls.Unlock(self.sealed("unlock", passphrase), discard=False))
         assert unlocked.authenticated
-        return [facts.epoch, added.epoch, changed.epoch, removed.epoch, resealed.epoch]
+
+    def _addition(self) -> calls.AddKeyslot:
+        receiver = HpkeReceiver().public_key
+        existing = self.sealed("existing passphrase")
+        return calls.AddKeyslot(existing, None, (), CHEAP, 9, receiver)
 
 
 def two_faced(image: bytes) -> TwoFacedDisk:
@@ -88,14 +109,22 @@ def two_faced(image: bytes) -> TwoFacedDisk:
     return TwoFacedDisk(image, forged[:end] + spoilt + forged[end + len(spoilt) :])
 
 
-def check_life(disk: TwoFacedDisk, epochs: list[int], image: bytes) -> None:
+def check_life(disk: TwoFacedDisk, host: Host, image: int, backup: int) -> None:
+    """Use a disk that lies at the second read, and change it when it has stopped to."""
+    before = bytes(disk.present)
+    host.look(image)
     assert disk.second_reads == []
     assert disk.bytes_read() > SECONDARY.stop
-    assert epochs == [1, 2, 3, 4, 5]
+    host.check_refused()
+    assert disk.second_reads.count(0) == 2
+    disk.read_as_written()
+    assert host.change() == [2, 3, 4, 5]
+    host.back_up(backup)
+    host.unlock(NEW)
     # What the changes started from was the first face.
-    before, after = tree_of(image), tree_of(bytes(disk.present))
-    assert after["segments"] == before["segments"]
-    assert after["keyslots"]["1"] == before["keyslots"]["1"]
+    tree, after = tree_of(before), tree_of(bytes(disk.present))
+    assert after["segments"] == tree["segments"]
+    assert after["keyslots"]["1"] == tree["keyslots"]["1"]
 
 
 def test_in_this_process() -> None:
@@ -103,7 +132,7 @@ def test_in_this_process() -> None:
     disk = two_faced(volume.image)
     with behind_pread(disk) as image, on_disk(b"") as backup:
         with living(enrolled_enclave()) as life:
-            check_life(disk, Host(life).live(image, backup), volume.image)
+            check_life(disk, Host(life), image, backup)
         disk.forget()
         with living(enrolled_enclave()) as life:
             Host(life).ask(calls.RestoreHeader(image, None, backup, force=False))
@@ -113,6 +142,17 @@ def test_in_this_process() -> None:
             assert life.load(image).epoch == 5
     way = ways_into(volume)[1]
     assert attempt(bytes(disk.present), way).refusal == ""
+
+
+def test_unlocking_reads_once() -> None:
+    volume = new_volume()
+    disk = two_faced(volume.image)
+    with behind_pread(disk) as image, on_disk(b"") as backup, living(enrolled_enclave()) as life:
+        host = Host(life)
+        host.look(image)
+        host.back_up(backup)
+        host.unlock(PASSPHRASE)
+    assert disk.second_reads == []
 
 
 def test_the_disk_is_two_faced() -> None:
@@ -146,7 +186,7 @@ def test_a_real_enclave(tmp_path: Path) -> None:
         check_mount(disk, path)
         with opened(tmp_path / "backup") as backup, opened(path, FLAGS) as descriptor:
             with running(tmp_path / "log") as enclave:
-                check_life(disk, Host(enclave).live(descriptor, backup), image)
+                check_life(disk, Host(enclave), descriptor, backup)
             disk.forget()
             with running(tmp_path / "log") as enclave:
                 Host(enclave).ask(calls.RestoreHeader(descriptor, None, backup, force=False))

@@ -34,7 +34,7 @@ class TwoFacedDisk:
     def __init__(self, first: bytes, again: bytes) -> None:
         assert len(first) == len(again)
         self.present = bytearray(first)
-        self._again = again
+        self._again: bytes | bytearray = again
         self._seen = bytearray(len(first))
         self.reads = 0
         self.second_reads: list[int] = []
@@ -53,6 +53,10 @@ class TwoFacedDisk:
     def write(self, offset: int, data: bytes) -> None:
         """Store what is written. To read that back is a second read all the same."""
         self.present[offset : offset + len(data)] = data
+
+    def read_as_written(self) -> None:
+        """Answer every read with the truth from now on."""
+        self._again = self.present
 
     def bytes_read(self) -> int:
         """Return how many bytes were read, once or more often."""

@@ -371,12 +371,10 @@ def test_a_read_only_runtime_directory_is_said(operator: Operator, image: Path, 
 
 
 def test_a_relative_runtime_directory_is_the_same_for_all_processes(
-    operator: Operator, image: Path, name: str
+    operator: Operator, image: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moved = Operator(
-        operator.place,
-        environment={"STRONGROOM_RUNTIME_DIR": os.path.relpath(operator.place / "near")},
-    )
+    monkeypatch.chdir(operator.place)
+    moved = Operator(operator.place, environment={"STRONGROOM_RUNTIME_DIR": "near"})
     with moved.opened(image, name) as facts:
         assert Path(facts["socket"]).resolve().is_relative_to(operator.place.resolve() / "near")
         assert [item["name"] for item in listed(moved)] == [name]
