@@ -237,10 +237,10 @@ class MountedError(PlatformError):
 
 
 class AlreadyOpenError(PlatformError):
-    """The image is open already, or the name is taken by an open volume."""
+    """The image is open already or locked, or the name is taken by an open volume."""
 
     exit_code = 43
-    summary = "already open, or the name is taken"
+    summary = "already open or locked, or the name is taken"
 
 
 class NoSpaceError(PlatformError):

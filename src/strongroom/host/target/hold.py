@@ -18,10 +18,12 @@ from strongroom.host.attach.usage import claim
 from strongroom.host.target.beneath import Ground, grounds, open_ground, whole_disk_and_parts
 from strongroom.host.target.contents import ensure_unused
 from strongroom.host.target.locks import (
+    END_IT,
     OPEN_LOCK_OFFSET,
     LockedPart,
     OpenLock,
     locked_part,
+    refusal,
 )
 
 _HINT: Final = "see `strongroom list`"
@@ -83,6 +85,8 @@ def ensure_header_may_change(fd: int, path: Path) -> None:
     info = os.fstat(fd)
     if stat.S_ISREG(info.st_mode):
         part = locked_part(fd)
+        if part is not None and part.is_foreign:
+            raise refusal(fd, part, path)
         if part is not None and not part.is_whole:
             raise AlreadyOpenError(
                 f"{path} is open through a device that stands on it",
@@ -95,8 +99,9 @@ def ensure_header_may_change(fd: int, path: Path) -> None:
         # The volume is open on this very device, which is therefore held with what it stands on.
         return
     for ground in grounds(info.st_rdev):
-        if _open_part(ground) is not None:
-            raise _stands_on(path, ground)
+        part = _open_part(ground)
+        if part is not None:
+            raise _stands_on(path, ground, part)
 
 
 def _claim_device(fd: int, path: Path, stack: ExitStack, *, shared: bool) -> None:
@@ -118,8 +123,9 @@ def _hold_ground(ground: Ground, path: Path, stack: ExitStack, *, shared: bool) 
         fd = open_ground(ground, os.O_RDONLY if reading else os.O_RDWR)
     except OSError:
         # Another mount namespace has it, it was deleted, or it may not be written.
-        if _is_barred(_open_part(ground), shared=reading):
-            raise _stands_on(path, ground) from None
+        part = _open_part(ground)
+        if _is_barred(part, shared=reading):
+            raise _stands_on(path, ground, part) from None
         return
     stack.callback(os.close, fd)
     span = ground.span
@@ -130,6 +136,11 @@ def _hold_ground(ground: Ground, path: Path, stack: ExitStack, *, shared: bool) 
             fd, path=ground.path, read_only=reading, start=span.start, length=span.length
         )
     except AlreadyOpenError as err:
+        part = locked_part(fd, start=span.start, length=span.length, unless_shared=reading)
+        if part is not None and part.is_foreign:
+            raise AlreadyOpenError(
+                f"{path} stands on {ground.path}, and {err.message}", hint=err.hint
+            ) from err
         raise _stands_on(path, ground) from err
     stack.enter_context(lock)
 
@@ -219,7 +230,10 @@ def _has_open_lock(facts: str, *, only_writers: bool) -> bool:
     return False
 
 
-def _stands_on(path: Path, ground: Ground) -> AlreadyOpenError:
+def _stands_on(path: Path, ground: Ground, part: LockedPart | None = None) -> AlreadyOpenError:
+    if part is not None and part.is_foreign:
+        words = f"{path} stands on {ground.path}, which another program has locked"
+        return AlreadyOpenError(words, hint=END_IT)
     return AlreadyOpenError(f"{path} stands on {ground.path}, which is open", hint=_HINT)
 
 

@@ -25,6 +25,7 @@ WHOLE_BYTES: Final = 1 << 61
 _HEADER_LOCK_SECONDS: Final = 30.0
 _LOCK_POLL_SECONDS: Final = 0.02
 _LOCK_DIRECTORY: Final = Path("/run/cryptsetup")
+END_IT: Final = "wait until that program ends, or end it; `lslocks` lists all locks"
 _FLOCK: Final = struct.Struct("hhqqi0q")
 """``struct flock``: type, whence, start, length, pid."""
 
@@ -55,7 +56,7 @@ class OpenLock:
             length: The size of the part in bytes.
 
         Raises:
-            AlreadyOpenError: Another process has the image open.
+            AlreadyOpenError: Another process has the image open, or locked for another reason.
             PlatformError: The file system has no such locks.
         """
         self._fd = fd
@@ -65,9 +66,8 @@ class OpenLock:
             fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock(kind, start, length))
         except OSError as err:
             if err.errno in {errno.EAGAIN, errno.EACCES}:
-                raise AlreadyOpenError(
-                    f"{path} is open already", hint="see `strongroom list`"
-                ) from err
+                part = locked_part(fd, start=start, length=length, unless_shared=read_only)
+                raise refusal(fd, part, path) from err
             raise PlatformError(f"{path} cannot be locked: {err.strerror}") from err
 
     def __enter__(self) -> Self:
@@ -90,10 +90,20 @@ class OpenLock:
 
 @dataclass(frozen=True, slots=True)
 class LockedPart:
-    """A part of an image that another process has open."""
+    """A part of an image that another process has open.
+
+    ``pid`` is the process, where the kernel tells: never of an :class:`OpenLock`.
+    """
 
     exclusive: bool
     length: int
+    start: int = OPEN_LOCK_OFFSET
+    pid: int = -1
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the lock is no :class:`OpenLock`, but of a program that locks for itself."""
+        return self.start < OPEN_LOCK_OFFSET or self.pid > 0
 
     @property
     def is_whole(self) -> bool:
@@ -101,14 +111,31 @@ class LockedPart:
         return self.length == WHOLE_BYTES
 
 
-def locked_part(fd: int, *, start: int = 0, length: int = WHOLE_BYTES) -> LockedPart | None:
+def locked_part(
+    fd: int, *, start: int = 0, length: int = WHOLE_BYTES, unless_shared: bool = False
+) -> LockedPart | None:
     """Return a part of an image that is open and overlaps this one, or ``None``.
 
-    Locks nothing, and needs no right to write.
+    Locks nothing, and needs no right to write. ``unless_shared``: readers do not count.
     """
-    asked = _flock(fcntl.F_WRLCK, start, length)
-    kind, _, _, found, _ = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))
-    return None if kind == fcntl.F_UNLCK else LockedPart(kind == fcntl.F_WRLCK, found)
+    asked = _flock(fcntl.F_RDLCK if unless_shared else fcntl.F_WRLCK, start, length)
+    kind, _, first, found, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))
+    if kind == fcntl.F_UNLCK:
+        return None
+    return LockedPart(kind == fcntl.F_WRLCK, found, first, pid)
+
+
+def refusal(fd: int, part: LockedPart | None, path: Path) -> AlreadyOpenError:
+    """Return what to raise for an image that is locked; ``part`` is :func:`locked_part`'s."""
+    from strongroom.host.target.holders import holders, is_of_caller  # noqa: PLC0415 - only here
+
+    if part is None or not part.is_foreign:
+        seen = "see `strongroom list`"
+        if part is not None and not is_of_caller(fd, frozenset({"OFDLCK"})):
+            seen = f"not by this account: by {holders(fd, frozenset({'OFDLCK'}))}"
+        return AlreadyOpenError(f"{path} is open already", hint=seen)
+    who = holders(fd, frozenset({"OFDLCK", "POSIX"}), told=part.pid)
+    return AlreadyOpenError(f"{path} is locked by {who}", hint=END_IT)
 
 
 class HeaderLock:
@@ -185,9 +212,11 @@ def _flock_until(lock: int, end: float, path: Path) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as err:
             if time.monotonic() > end:
+                from strongroom.host.target.holders import holders  # noqa: PLC0415 - see above
+
+                who = holders(lock, frozenset({"FLOCK"}))
                 raise AlreadyOpenError(
-                    f"the header of {path} is locked by another program",
-                    hint="wait for the other strongroom or cryptsetup command",
+                    f"the header of {path} is locked by {who}", hint=END_IT
                 ) from err
         except OSError as err:
             raise PlatformError(f"{path} cannot be locked: {err.strerror}") from err
