@@ -12,13 +12,12 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from strongroom.boundary import calls
 from strongroom.errors import PlatformError, StrongroomError, UsageError
 from strongroom.host import target
 from strongroom.host.contracts import OpenRequest
 from strongroom.host.files import VolumeFiles, opened_files
-from strongroom.host.launch import launch
 from strongroom.host.listening import log
+from strongroom.host.loading import Loader
 from strongroom.host.request import decode_request
 from strongroom.host.runtime import Claim, VolumeDirectory, claim
 
@@ -87,26 +86,13 @@ def _start(
     direct_fd: int | None,
 ) -> "Service":
     relay = _ProgressRelay()
-    disk = files.start_disk()
-    with owned.open_log() as log:
-        enclave = launch(relay, log, tee=request.tee, transport=request.transport, disk=disk)
+    loader = Loader(request, owned, files, direct_fd=direct_fd, report=relay)
+    enclave = loader.start()
     try:
         # While the enclave starts, what this process needs once it has.
         from strongroom.host.service import Service  # noqa: PLC0415 - see above
 
-        with files.header_lock():
-            given = enclave.files(*files.descriptors)
-            order = calls.LoadDisk(*given, read_only=request.read_only, direct=direct_fd)
-            with files.named():
-                facts = enclave.call(order)
-        service = relay.service = Service(
-            request,
-            owned,
-            enclave,
-            facts,
-            image_fd=files.image_fd,
-            header_lock=files.header_lock,
-        )
+        service = relay.service = Service(request, owned, loader, loader.load(enclave))
     except BaseException:
         enclave.end()
         raise

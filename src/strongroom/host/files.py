@@ -8,12 +8,16 @@ locking, and writing. Whoever can write in the directory may exchange the file m
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import Final
 
 from strongroom.errors import FormatError
 from strongroom.host import target
 from strongroom.host.contracts import ImageReference
 from strongroom.host.starting import StartDisk
 from strongroom.values import dataclass
+
+_MARK_BYTES: Final = 4096
+"""The binary header of LUKS2: a number of its own for each change, and a checksum of the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,17 @@ class VolumeFiles:
         """Return the lock that cryptsetup too holds while it reads or writes the header."""
         fd = self.image_fd if self.header_fd is None else self.header_fd
         return target.HeaderLock(fd, path=self.image.header or self.image.path)
+
+    def header_mark(self) -> bytes:
+        """Return the block of the header that each change of it changes, as it counts them.
+
+        Nothing where it cannot be read: an enclave makes do with the other copy of the header.
+        """
+        fd = self.image_fd if self.header_fd is None else self.header_fd
+        try:
+            return os.pread(fd, _MARK_BYTES, 0)
+        except OSError:
+            return b""
 
     @contextlib.contextmanager
     def held(self, *, header_shared: bool) -> Iterator[None]:

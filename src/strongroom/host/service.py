@@ -12,6 +12,7 @@ import functools
 import json
 import os
 import queue
+import select
 import selectors
 import socket
 import threading
@@ -26,6 +27,7 @@ from strongroom.errors import (
     AlreadyOpenError,
     BoundaryError,
     CancelledError,
+    KeyslotStateError,
     NotOpenError,
     StrongroomError,
 )
@@ -37,6 +39,7 @@ from strongroom.host.contracts import OpenRequest, OpenResult, StatusResult
 from strongroom.host.desk import Desk, Order
 from strongroom.host.launch import EnclaveProcess
 from strongroom.host.listening import log
+from strongroom.host.loading import Loaded, Loader
 from strongroom.host.patience import while_working, within
 from strongroom.host.results import OpenVolume, open_result, status_result
 from strongroom.host.runtime import Claim
@@ -58,25 +61,14 @@ class Service:
         self,
         request: OpenRequest,
         owned: Claim,
-        enclave: EnclaveProcess,
-        facts: calls.DiskFacts,
-        *,
-        image_fd: int,
-        header_lock: Callable[[], contextlib.AbstractContextManager[object]],
+        loader: Loader,
+        loaded: Loaded,
     ) -> None:
-        self._header_lock = header_lock
+        self._loader = loader
         self._owned = owned
         self._directory = owned.directory
-        self._enclave = enclave
-        self._volume = OpenVolume(
-            request=request,
-            socket=owned.directory.nbd_socket,
-            facts=facts,
-            description=enclave.call(calls.Describe()),
-            enclave_pid=enclave.pid,
-            started_at_unix=time.time(),
-        )
-        self._pulse = Pulse(enclave, self._volume, image_fd, self._say)
+        self._request = request
+        self._take(loaded)
         self._orders: queue.SimpleQueue[Order | Callable[[], None]] = queue.SimpleQueue()
         self._desk = Desk(self._answer)
         self._ended = False
@@ -84,6 +76,19 @@ class Service:
         self._hurry = threading.Event()
         self._let_go = threading.Event()
         self._client: Responder | None = None
+
+    def _take(self, loaded: Loaded) -> None:
+        self._enclave, self._mark = loaded.enclave, loaded.mark
+        self._volume = OpenVolume(
+            request=self._request,
+            socket=self._directory.nbd_socket,
+            facts=loaded.facts,
+            description=loaded.enclave.call(calls.Describe()),
+            enclave_pid=loaded.enclave.pid,
+            started_at_unix=time.time(),
+        )
+        image_fd = self._loader.files.image_fd
+        self._pulse = Pulse(loaded.enclave, self._volume, image_fd, self._say)
 
     @property
     def is_open(self) -> bool:
@@ -147,7 +152,8 @@ class Service:
                 admit = functools.partial(self._desk.admit, at, by_mark=is_mark)
                 selector.register(at, selectors.EVENT_READ, admit)
             selector.register(signal_fd, selectors.EVENT_READ, lambda: self._note_signal(signal_fd))
-            once(self._enclave.pidfd, lambda: self._orders.put(self._enclave_died))
+            first = self._enclave
+            once(first.pidfd, lambda: self._orders.put(lambda: self._enclave_died(first)))
             if leash_fd is not None:
                 once(leash_fd, self._note_let_go)
             while not self._ended:
@@ -207,6 +213,8 @@ class Service:
     def _waiting(self) -> control_calls.Waiting:
         if self.is_open:
             raise AlreadyOpenError(f"the volume {self._name} has its key already")
+        if self._has_header_changed():
+            self._load_anew()
         facts = self._volume.facts
         return control_calls.Waiting(
             recipient=self._enclave.call(calls.NewRecipient("unlock"), within(_SERVE_SECONDS)),
@@ -217,6 +225,33 @@ class Service:
             acceptable=facts.acceptable,
             former_volumes=facts.former_uuids,
         )
+
+    def _has_header_changed(self) -> bool:
+        return self._loader.files.header_mark() != self._mark
+
+    def _load_anew(self) -> None:
+        """Have another enclave read the header, as this one has read it as it was before."""
+        self._say("the header has changed since it was read, and is read anew")
+        self._enclave.end()
+        try:
+            loaded = self._loader.load(self._loader.start())
+            self._take(loaded)
+        except BaseException:
+            self._ended = True
+            raise
+        self._watch_too(loaded.enclave)
+        self.write_record()
+
+    def _watch_too(self, enclave: EnclaveProcess) -> None:
+        """Note the end of an enclave that was started later than the thread that watches."""
+        pidfd = os.dup(enclave.pidfd)
+
+        def watch() -> None:
+            with os.fdopen(pidfd) as held:
+                select.select((held,), (), ())
+            self._orders.put(lambda: self._enclave_died(enclave))
+
+        threading.Thread(target=watch, daemon=True).start()
 
     def _unlock(self, passphrase: calls.Sealed, client: Responder) -> OpenResult:
         if self.is_open:
@@ -234,7 +269,12 @@ class Service:
         request = self._volume.request
         patience = while_working(self._enclave.pid, unless=self._is_unwanted)
         # What was accepted is written to the header.
-        with self._header_lock():
+        with self._loader.files.header_lock():
+            if self._has_header_changed():
+                raise KeyslotStateError(
+                    "the header has changed since it was read, and the volume was not opened",
+                    hint="try again: the next attempt reads it anew",
+                )
             try:
                 unlocked = self._enclave.call(calls.Unlock(passphrase, request.discard), patience)
             except BoundaryError as err:
@@ -303,13 +343,16 @@ class Service:
         self._ended = True
         self._directory.nbd_socket.unlink(missing_ok=True)
         closing.end_in_order(self._enclave, self._name)
+        self._owned.forget_log()
         return closing.Ended((), ())
 
     def _close_by_force(self) -> closing.Ended:
         self._ended = True
         self._directory.nbd_socket.unlink(missing_ok=True)
         attached, self._volume = self._volume.attached, values.replace(self._volume, attached=None)
-        return closing.end_by_force(self._enclave, attached, self._name, self._say)
+        ended = closing.end_by_force(self._enclave, attached, self._name, self._say)
+        self._owned.forget_log()
+        return ended
 
     def _terminate(self) -> None:
         """Close, by force if need be, as the supervisor wants this process gone."""
@@ -333,7 +376,9 @@ class Service:
         if not self.is_open:
             self._ended = True
 
-    def _enclave_died(self) -> None:
+    def _enclave_died(self, enclave: EnclaveProcess) -> None:
+        if enclave is not self._enclave:
+            return
         self.write_record(state="enclave ended")
         raise self._with_log(self._enclave.gone("unexpectedly"))
 
