@@ -185,14 +185,16 @@ class FakeVolumes:
         self.closed_with_force = force
         del self.opened[name]
 
-    def list_volumes(self) -> tuple[ListedVolume, ...]:
+    def list_volumes(self, report: Reporter) -> tuple[ListedVolume, ...]:
+        del report
         self._fail()
         return tuple(
             ListedVolume(name, str(request.image.path), "open", None, 11, 12)
             for name, request in self.opened.items()
         )
 
-    def status(self, name: str) -> StatusResult:
+    def status(self, name: str, report: Reporter) -> StatusResult:
+        del report
         request = self._request(name)
         self._fail()
         return StatusResult(
@@ -231,7 +233,10 @@ class FakeVolumes:
             rates={"read_bytes_per_second": 12.25},
         )
 
-    def dump(self, image: ImageReference, *, tee: TeeName) -> Mapping[str, JsonValue]:
+    def dump(
+        self, image: ImageReference, report: Reporter, *, tee: TeeName
+    ) -> Mapping[str, JsonValue]:
+        del report
         self.asked = {"tee": tee}
         self._must_exist(image)
         self._fail()
@@ -325,9 +330,16 @@ class FakeVolumes:
         return self.identified
 
     def forget(
-        self, volume: str, /, *, header: Path | None, tee: TeeName, everything: bool
+        self,
+        volume: str,
+        report: Reporter,
+        /,
+        *,
+        header: Path | None,
+        tee: TeeName,
+        everything: bool,
     ) -> ForgetResult:
-        del header, tee
+        del report, header, tee
         if volume == "unknown.img":
             raise NotFoundError("nothing is known of it")
         enclave = Enrolment("signer", IDENTITY)
@@ -379,7 +391,8 @@ class FakeVolumes:
         self.asked = {"tee": tee}
         return self.tests
 
-    def doctor(self, python: Path | None) -> tuple[Finding, ...]:
+    def doctor(self, python: Path | None, report: Reporter) -> tuple[Finding, ...]:
+        del report
         self.asked = {"python": python}
         return self.findings
 

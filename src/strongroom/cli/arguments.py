@@ -61,9 +61,12 @@ class OpenVolumeName(VolumeName):
         """Return the open volumes whose names begin so; none when the host cannot tell."""
         from click.shell_completion import CompletionItem  # noqa: PLC0415 - not needed to run
 
+        from strongroom.host.silence import Silent  # noqa: PLC0415 - the same
+
         del param
         try:
-            names = [volume.name for volume in ctx.ensure_object(Session).volumes.list_volumes()]
+            volumes = ctx.ensure_object(Session).volumes.list_volumes(Silent())
+            names = [volume.name for volume in volumes]
         except StrongroomError:
             return []
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]

@@ -69,13 +69,15 @@ class Volumes(Protocol):
     def close_volume(self, name: str, /, *, force: bool, report: Reporter) -> None:
         """Flush, detach and erase the keys."""
 
-    def list_volumes(self) -> tuple[ListedVolume, ...]:
+    def list_volumes(self, report: Reporter, /) -> tuple[ListedVolume, ...]:
         """Name the open volumes."""
 
-    def status(self, name: str, /) -> StatusResult:
+    def status(self, name: str, report: Reporter, /) -> StatusResult:
         """Tell everything about an open volume that is not secret."""
 
-    def dump(self, image: ImageReference, /, *, tee: TeeName) -> Mapping[str, JsonValue]:
+    def dump(
+        self, image: ImageReference, report: Reporter, /, *, tee: TeeName
+    ) -> Mapping[str, JsonValue]:
         """Tell what a header says."""
 
     def list_keyslots(
@@ -131,7 +133,14 @@ class Volumes(Protocol):
         """Tell who an enclave is, and fail unless it is the expected one."""
 
     def forget(
-        self, volume: str, /, *, header: Path | None, tee: TeeName, everything: bool
+        self,
+        volume: str,
+        report: Reporter,
+        /,
+        *,
+        header: Path | None,
+        tee: TeeName,
+        everything: bool,
     ) -> ForgetResult:
         """Let the next enclave of a volume be trusted anew."""
 
@@ -169,5 +178,5 @@ class Volumes(Protocol):
     def selftest(self, *, tee: TeeName) -> tuple[tuple[str, bool], ...]:
         """Run the known-answer tests inside an enclave."""
 
-    def doctor(self, python: Path | None, /) -> tuple[Finding, ...]:
+    def doctor(self, python: Path | None, report: Reporter, /) -> tuple[Finding, ...]:
         """Look at what this machine gives and lacks, and at what an upgrade would lock."""

@@ -15,6 +15,7 @@ from strongroom.host import runtime
 from strongroom.host.contracts import OpenRequest
 from strongroom.host.request import encode_request
 from strongroom.host.runtime import VolumeDirectory
+from strongroom.host.silence import Silent
 from strongroom.host.starting.process import translating_start
 from strongroom.host.state import state_directory
 
@@ -63,7 +64,7 @@ class Background:
             # It waits for its enclave, which may be deep in a derivation and leaves with it.
             self._process.kill()
             self._process.wait()
-            runtime.sweep()
+            runtime.sweep(Silent())
 
     def keep(self) -> None:
         """Let the process live on: the volume is open."""

@@ -31,7 +31,7 @@ def backup_header(
         UsageError: Gramine cannot be given the file.
     """
     _check_tee(tee)
-    runtime.sweep()
+    runtime.sweep(report)
     with (
         looked_at(image, report, tee=tee) as looked,
         target.create_image(file, 0, sparse=True) as output,
@@ -62,7 +62,7 @@ def restore_header(
         UsageError: Gramine cannot be given the file.
     """
     _check_tee(tee)
-    runtime.sweep()
+    runtime.sweep(report)
     with contextlib.ExitStack() as stack:
         backup_fd = target.open_image(file, read_only=True)
         stack.callback(os.close, backup_fd)

@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final, TypeVar
 
 from strongroom.boundary.calls import Call, Done, ReportProgress
@@ -29,6 +30,7 @@ from strongroom.errors import (
     NotOpenError,
     StrongroomError,
 )
+from strongroom.host import runtime
 from strongroom.host.attach._bounded import wait_until
 from strongroom.host.contracts import Reporter
 from strongroom.host.control_calls import CONTROL_OCALLS
@@ -82,6 +84,7 @@ class Host:
         self._socket: os.stat_result | None = None
         with contextlib.suppress(OSError):
             self._socket = directory.control_socket.stat()
+        self._log = _mark_of(directory.kept_log)
         packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         self.pid: int = _UCRED.unpack(packed)[0]
         """Its process, as the kernel tells: 0 in another PID namespace."""
@@ -100,7 +103,7 @@ class Host:
         try:
             return caller.call(request, patience or while_running(self.pid))
         except PeerLeftError as err:
-            raise _left(self._directory) from err
+            raise _left(self._directory, self._log) from err
         except PeerSilentError as err:
             raise _silent(name, self.pid) from err
 
@@ -137,9 +140,9 @@ def reached(directory: VolumeDirectory) -> Iterator[Host]:
     """Connect to a volume's host process, for the length of a block. Raises as :func:`ask`."""
     connection = _by_socket(directory) or marks.connect(place.root(), directory.name)
     if connection is None:
-        raise NotOpenError(
-            f"no volume named {directory.name} is open", hint="see `strongroom list`"
-        )
+        crashed = _mark_of(directory.kept_log) is not None
+        hint = runtime.kept_words(directory) if crashed else "see `strongroom list`"
+        raise NotOpenError(f"no volume named {directory.name} is open", hint=hint)
     with connection:
         if not marks.is_of_caller(connection):
             raise NoPermissionError(f"the volume {directory.name} belongs to another user")
@@ -151,10 +154,24 @@ def reached(directory: VolumeDirectory) -> Iterator[Host]:
                 os.close(host.pidfd)
 
 
-def _left(directory: VolumeDirectory) -> StrongroomError:
-    """Return what it means that a host process ended without an answer."""
+def _mark_of(file: Path) -> tuple[int, int] | None:
+    """Return what tells one version of a file from the next."""
+    try:
+        info = file.stat()
+    except OSError:
+        return None
+    return info.st_ino, info.st_mtime_ns
+
+
+def _left(directory: VolumeDirectory, before: tuple[int, int] | None) -> StrongroomError:
+    """Return what it means that a host process ended without an answer.
+
+    Args:
+        directory: The volume's.
+        before: The mark of its kept log when it was asked; that may be of an earlier crash.
+    """
     kept = directory.kept_log
-    if not kept.exists():
+    if _mark_of(kept) in {None, before}:
         return NotOpenError(f"the volume {directory.name} was closed meanwhile")
     return EnclaveGoneError(
         f"the host process of {directory.name} ended before it answered",

@@ -16,7 +16,7 @@ from strongroom.boundary import calls
 from strongroom.errors import StrongroomError, TeeError
 from strongroom.host import promises, runtime
 from strongroom.host.attach.stale import lost_mounts
-from strongroom.host.contracts import Finding
+from strongroom.host.contracts import Finding, Reporter
 from strongroom.host.identity import CHALLENGE_BYTES
 from strongroom.host.launch import EnclaveProcess, launch
 from strongroom.host.runtime.place import opened
@@ -38,13 +38,14 @@ _SYSTEM_PATH: Final = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 """Where root's programs are as well, which are not on everyone's path."""
 
 
-def doctor(python: Path | None) -> tuple[Finding, ...]:
+def doctor(python: Path | None, report: Reporter) -> tuple[Finding, ...]:
     """Look at everything that Strongroom needs or can use here.
 
     Args:
         python: The interpreter of the next Strongroom: will it open the volumes of this one?
+        report: Where is said what a crash had left.
     """
-    runtime.sweep()
+    runtime.sweep(report)
     looked = _look()
     return (
         *_enclave_findings(looked),

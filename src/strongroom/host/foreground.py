@@ -35,8 +35,7 @@ def serve_volume(
     # No passphrase is ever in this process, and other hosts must see what it has open: that is how
     # they find a device that is in use.
     _core.allow_reading()
-    for removed in runtime.sweep():
-        report.notice(f"cleaned up after a crash: {removed}")
+    runtime.sweep(report)
     key_processes: list[subprocess.Popen[bytes]] = []
     reader, writer = os.pipe()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from strongroom.errors import TeeError
 from strongroom.host import known_enclaves, runtime
 from strongroom.host.attestation import as_facts
-from strongroom.host.contracts import Enrolment, ForgetResult, ImageReference, TeeName
+from strongroom.host.contracts import Enrolment, ForgetResult, ImageReference, Reporter, TeeName
 from strongroom.host.known_enclaves import KnownEnclave
 from strongroom.host.looking import looked_at
 from strongroom.host.silence import Silent
@@ -19,11 +19,14 @@ from strongroom.uuids import is_uuid
 from strongroom.values import replace
 
 
-def forget(volume: str, *, header: Path | None, tee: TeeName, everything: bool) -> ForgetResult:
+def forget(
+    volume: str, report: Reporter, *, header: Path | None, tee: TeeName, everything: bool
+) -> ForgetResult:
     """Let the next enclave of a volume be trusted anew.
 
     Args:
         volume: Its UUID, or the path of its image, for all UUIDs that the volume has had.
+        report: Where is said what a crash had left.
         header: Its detached header, if ``volume`` is a path.
         tee: The enclave that reads the UUID out of the image.
         everything: Forget the newest epoch too, and lines that are malformed.
@@ -34,7 +37,7 @@ def forget(volume: str, *, header: Path | None, tee: TeeName, everything: bool) 
         NoPermissionError: The state directory cannot be written.
         StrongroomError: The image has no header that can be read.
     """
-    runtime.sweep()
+    runtime.sweep(report)
     uuids = (volume.lower(),) if is_uuid(volume) else _uuids_in(Path(volume), header, tee)
     known = [uuid for uuid in uuids if known_enclaves.mentions(uuid)] or uuids[:1]
     results = [_forget(uuid, everything=everything) for uuid in known]

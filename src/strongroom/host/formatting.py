@@ -48,7 +48,7 @@ def format_volume(
         NoPermissionError: The state directory cannot be written.
         UsageError: Gramine cannot open a file that is yet to be made.
     """
-    runtime.sweep()
+    runtime.sweep(report)
     _check_names(request)
     _warn_of_upgrades(request, report)
     how = Unlocking(request.tee)

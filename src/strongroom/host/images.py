@@ -65,7 +65,7 @@ def add_keyslot(  # noqa: PLR0913 - one argument for each thing that is asked fo
         KeyslotStateError: The number is taken, or all are; or the factor ``enclave`` was asked for,
             and the volume is sealed to none.
     """
-    runtime.sweep()
+    runtime.sweep(report)
     recovery = None if recovery_fd is None else RecoveryKeyReceiver(recovery_fd)
     with loaded_image(image, how, report, read_only=False) as loaded:
         loaded.ensure_free(keyslot)
@@ -106,7 +106,7 @@ def change_keyslot(
         WrongPassphraseError: ``existing`` does not open it.
         KeyslotStateError: There is no such keyslot.
     """
-    runtime.sweep()
+    runtime.sweep(report)
     with loaded_image(image, how, report, read_only=False) as loaded:
         loaded.ensure_present(keyslot)
         blank = calls.ChangeKeyslot(BLANK, BLANK, kdf_parameters(kdf), keyslot)
@@ -133,7 +133,7 @@ def remove_keyslot(
         LastWayInError: There is no other keyslot.
         KeyslotStateError: There is no such keyslot.
     """
-    runtime.sweep()
+    runtime.sweep(report)
     with loaded_image(image, how, report, read_only=False) as loaded:
         loaded.ensure_present(keyslot)
         order = calls.RemoveKeyslot(BLANK, keyslot)

@@ -9,25 +9,28 @@ from typing import Final
 
 from strongroom.errors import EnclaveGoneError, NotAnsweringError, StrongroomError
 from strongroom.host import runtime
-from strongroom.host.contracts import ListedVolume
+from strongroom.host.contracts import ListedVolume, Reporter
 from strongroom.host.runtime import Record, VolumeDirectory
 
 _ANSWER_SECONDS: Final = 5.0
 
 
-def list_volumes() -> tuple[ListedVolume, ...]:
+def list_volumes(report: Reporter) -> tuple[ListedVolume, ...]:
     """Return all open volumes that the caller may see.
 
     Raises:
         NoPermissionError: The runtime directory is in the hands of another user.
     """
-    runtime.sweep()
+    logs = {directory.name for directory in runtime.kept_logs()}
+    runtime.sweep(report)
     found: dict[str, ListedVolume] = {}
 
     def look(directory: VolumeDirectory) -> None:
         found[directory.name] = _listed(directory)
 
     directories = runtime.volumes()
+    for name in sorted(logs - {directory.name for directory in directories}):
+        report.notice(runtime.kept_words(VolumeDirectory(name)))
     threads = [threading.Thread(target=look, args=(directory,)) for directory in directories]
     for thread in threads:
         thread.start()

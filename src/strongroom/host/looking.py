@@ -21,13 +21,13 @@ from strongroom.values import dataclass
 JsonValue: TypeAlias = "str | int | bool | list[JsonValue] | dict[str, JsonValue] | None"
 
 
-def dump(image: ImageReference, *, tee: TeeName) -> dict[str, JsonValue]:
+def dump(image: ImageReference, report: Reporter, *, tee: TeeName) -> dict[str, JsonValue]:
     """Return the header in full, without secrets, and what an enclave of ``tee`` finds about it.
 
     Raises:
         FormatError: There is no header, or its parts do not fit together.
     """
-    runtime.sweep()
+    runtime.sweep(report)
     with looked_at(image, Silent(), tee=tee) as looked:
         text = looked.enclave.call(calls.DumpHeader()).json
         facts: dict[str, JsonValue] = json.loads(text)
@@ -39,7 +39,7 @@ def list_keyslots(
     image: ImageReference, report: Reporter, *, tee: TeeName
 ) -> tuple[KeyslotResult, ...]:
     """Return the keyslots of a volume; a notice says if its header was changed."""
-    runtime.sweep()
+    runtime.sweep(report)
     with looked_at(image, report, tee=tee) as looked:
         looked.warn()
         return tuple(keyslot_result(item) for item in looked.facts.keyslots)

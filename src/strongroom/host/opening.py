@@ -27,8 +27,7 @@ def open_volume(
         StrongroomError: The header, the passphrase or the device was refused.
     """
     runtime.check_name(request.name)
-    for removed in runtime.sweep():
-        report.notice(f"cleaned up after a crash: {removed}")
+    runtime.sweep(report)
     with Background(request) as background:
         # While that starts, what the passphrase needs.
         from strongroom.host import unlocking  # noqa: PLC0415 - see above

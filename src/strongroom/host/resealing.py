@@ -54,7 +54,7 @@ def reseal(
         SecurityVersionError: It would be a downgrade.
         KeyslotStateError: The volume is sealed to no enclave.
     """
-    runtime.sweep()
+    runtime.sweep(report)
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(opened_files(image, read_only=False))
         stack.enter_context(files.held(header_shared=False))

@@ -40,7 +40,7 @@ def close_volume(name: str, *, force: bool, report: Reporter) -> None:
         NotAnsweringError: The host process or the enclave does not answer.
     """
     directory = VolumeDirectory(runtime.check_name(name))
-    _sweep(report)
+    runtime.sweep(report)
     try:
         # Asked first: one that is stopped must not keep us for as long as a flush may take.
         control.ask(directory, control_calls.AskStatus(), report, patience=within(STATUS_SECONDS))
@@ -79,22 +79,17 @@ def _end_host(directory: VolumeDirectory, report: Reporter) -> None:
                 hint="it waits for the disk, or belongs to another user or PID namespace",
             )
     report.notice("the host process did not answer and was killed; what was not flushed is lost")
-    _sweep(report)
+    runtime.sweep(report)
 
 
-def _sweep(report: Reporter) -> None:
-    for removed in runtime.sweep():
-        report.notice(f"cleaned up after a crash: {removed}")
-
-
-def status(name: str) -> StatusResult:
+def status(name: str, report: Reporter) -> StatusResult:
     """Return everything about an open volume that is not secret.
 
     Raises:
         NotOpenError: No open volume has this name.
         NotAnsweringError: Its host process does not answer.
     """
-    runtime.sweep()
+    runtime.sweep(report)
     return status_in(VolumeDirectory(runtime.check_name(name)), STATUS_SECONDS)
 
 

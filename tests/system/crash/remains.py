@@ -85,7 +85,7 @@ def remains(place: Path, *names: str) -> list[str]:
     found += [
         f"file {path}"
         for path in sorted((place / "run").glob("**/*"))
-        if not (path.name.startswith(".") and path.suffix == ".log")  # kept until the next open
+        if not (path.name.startswith(".") and path.suffix == ".log")  # kept until an end in order
     ]
     for name in names:
         links = [Path("/dev/strongroom") / name, *Path("/dev/strongroom").glob(f".{name}.*")]

@@ -225,6 +225,26 @@ def test_a_dead_enclaves_volume_gives_errors_and_can_be_opened_at_once(
     assert remains(operator.place, name) == []
 
 
+COMMANDS = (("list",), ("status", "NAME"), ("close", "NAME"), ("doctor",), ("forget", "IMAGE"))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_the_command_after_a_crash_says_what_it_did_and_where_the_log_is(
+    operator: Operator, image: Path, name: str, command: tuple[str, ...]
+) -> None:
+    facts = operator.open(image, name, "--attach", "none")
+    os.kill(facts["host_pid"], signal.SIGKILL)
+    await_true(lambda: has_ended(facts["host_pid"]), "the end of the host")
+    words = [part.replace("NAME", name).replace("IMAGE", str(image)) for part in command]
+    kept = f"{name} ended without being closed; its log is kept in {operator.runtime}/.{name}.log"
+    assert kept in operator.strongroom(*words, check=False).stderr
+    for again in (("list",), ("status", name), ("close", name)):
+        assert kept in operator.strongroom(*again, check=False).stderr
+    operator.close(operator.open(image, name)["name"])
+    assert kept not in operator.strongroom("list").stderr
+    assert kept not in operator.strongroom("status", name, check=False).stderr
+
+
 @pytest.mark.parametrize("how", ["crash", "force"])
 def test_a_file_system_that_is_mounted_over_a_dead_one_lives_on(
     operator: Operator, image: Path, name: str, how: str

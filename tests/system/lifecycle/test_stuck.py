@@ -261,9 +261,9 @@ def test_a_dead_enclave_leaves_its_log_and_its_reason(
     said = log.read_text()
     assert f"strongroom {name}: opened" in said
     assert "the enclave ended unexpectedly: killed by signal 9 (SIGKILL)" in said
-    volume.asks("status", code=NOT_OPEN)
+    assert str(log) in volume.asks("status", code=NOT_OPEN).stderr
     operator.open(image, name)
-    assert not log.exists()
+    assert log.read_text() == said
     operator.close(name)
     assert not log.exists()
 

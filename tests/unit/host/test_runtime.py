@@ -12,10 +12,12 @@ from typing import Final
 
 import pytest
 
-from strongroom.errors import AlreadyOpenError, UsageError
-from strongroom.host import attach, runtime
+from strongroom._override import override
+from strongroom.errors import AlreadyOpenError, NotOpenError, UsageError
+from strongroom.host import attach, control, runtime
 from strongroom.host.attach.record import process_started
 from strongroom.host.runtime import Record, VolumeDirectory, claim, is_alive, sweep, volumes
+from strongroom.host.silence import Silent
 from strongroom.host.volumes import list_volumes
 
 pytestmark = pytest.mark.unit
@@ -48,6 +50,19 @@ def test_another_name_is_refused(name: str) -> None:
         claim(name)
 
 
+def swept() -> tuple[str, ...]:
+    """Clean up, and return what was said about it."""
+    said: list[str] = []
+
+    class Report(Silent):
+        @override
+        def notice(self, text: str) -> None:
+            said.append(text)
+
+    sweep(Report())
+    return tuple(said)
+
+
 def test_a_name_has_one_holder(root: Path) -> None:
     with claim("one") as held:
         assert held.directory.path.stat().st_mode & 0o777 == 0o700
@@ -57,7 +72,7 @@ def test_a_name_has_one_holder(root: Path) -> None:
             claim("one")
         with claim("two"):
             assert [directory.name for directory in volumes()] == ["one", "two"]
-        assert sweep() == ()
+        assert swept() == ()
         assert held.directory.path.is_dir()
 
     assert list(root.iterdir()) == []
@@ -76,7 +91,7 @@ def test_a_refused_claim_keeps_no_descriptor() -> None:
 
 
 @pytest.mark.parametrize("with_lock", [False, True])
-@pytest.mark.parametrize("clean", [sweep, lambda: claim("dead").release()])
+@pytest.mark.parametrize("clean", [swept, lambda: claim("dead").release()])
 def test_what_a_dead_host_left_is_removed(
     root: Path, clean: Callable[[], object], *, with_lock: bool
 ) -> None:
@@ -113,7 +128,7 @@ def test_a_broken_record_is_removed_like_any_other(root: Path, text: str) -> Non
     directory.path.mkdir(parents=True)
     (directory.path / "record.json").write_text(text, errors="surrogateescape")
 
-    sweep()
+    swept()
 
     assert list(root.iterdir()) == []
 
@@ -122,13 +137,31 @@ def write_record(directory: VolumeDirectory, record: Record) -> None:
     (directory.path / "record.json").write_text(json.dumps(record))
 
 
+def test_a_kept_log_is_named_until_the_name_is_closed_in_order(root: Path) -> None:
+    directory = VolumeDirectory("dead")
+    directory.path.mkdir(parents=True)
+    directory.log.write_text("last words\n")
+    words = f"dead ended without being closed; its log is kept in {root / '.dead.log'}"
+    assert swept() == (words,)
+    assert swept() == ()
+    assert directory.kept_log.read_text() == "last words\n"
+    assert runtime.kept_logs() == (directory,)
+    with pytest.raises(NotOpenError) as caught, control.reached(directory):
+        pass
+    assert caught.value.hint == words
+    with claim("dead") as held:
+        assert runtime.kept_logs() == (directory,)
+        held.forget_log()
+    assert runtime.kept_logs() == ()
+
+
 def test_a_process_that_only_has_the_pid_of_a_dead_enclave_lives_on() -> None:
     directory = VolumeDirectory("dead")
     directory.path.mkdir(parents=True)
     started = process_started(os.getpid())
     write_record(directory, {"enclave_pid": os.getpid(), "enclave_started": started + 1})
 
-    assert sweep() == ()
+    assert swept() == ()
     assert not directory.path.exists()
 
 
@@ -141,7 +174,7 @@ def test_an_enclave_without_its_host_is_ended() -> None:
     directory.path.mkdir(parents=True)
     write_record(directory, {"enclave_pid": child, "enclave_started": process_started(child)})
 
-    assert sweep() == (f"enclave process {child}",)
+    assert swept() == (f"cleaned up after a crash of dead: enclave process {child}",)
     assert os.waitpid(child, 0)[1] == 9
 
 
@@ -187,7 +220,7 @@ def test_a_volume_whose_processes_have_not_said_is_starting() -> None:
 
 
 def listing() -> list[tuple[str, str, str, int]]:
-    return [(item.name, item.state, item.image, item.host_pid) for item in list_volumes()]
+    return [(item.name, item.state, item.image, item.host_pid) for item in list_volumes(Silent())]
 
 
 def test_a_path_too_long_for_a_socket_is_refused(
@@ -228,7 +261,7 @@ def _claim_often(witness: Path) -> int:
     deadline = time.monotonic() + RACE_SECONDS
     while time.monotonic() < deadline:
         if held % 7 == 3:
-            sweep()
+            swept()
             volumes()
         try:
             with claim("contested"):

@@ -35,7 +35,8 @@ def doctor_command(session: Session, *, successor: Path | None, check: bool) -> 
     the present enclave does not open them, or if an upgrade could lock them. Nothing is changed,
     and no identity is made. Without --check the exit code is 0 whatever is found.
     """
-    findings = session.volumes.doctor(successor)
+    with session.reporter() as report:
+        findings = session.volumes.doctor(successor, report)
     session.show(findings, "\n".join(_words(finding) for finding in findings))
     missing = [finding.topic for finding in findings if finding.level == "missing"]
     if check and missing:

@@ -30,5 +30,6 @@ def dump_command(session: Session, *, image: Path, header: Path | None, tee: Tee
     Its state 'older' is a header from before one that was seen here, and 'bare' one that has lost
     its authentication.
     """
-    facts = session.volumes.dump(ImageReference(image, header), tee=tee)
+    with session.reporter() as report:
+        facts = session.volumes.dump(ImageReference(image, header), report, tee=tee)
     session.show(facts, outline(facts))

@@ -43,7 +43,10 @@ def forget_command(
     directory. The next enclave is trusted anew: the next passphrase or recovery key goes to it. The
     volume is not changed. The newest epoch of its header stays known.
     """
-    result = session.volumes.forget(volume, header=header, tee=tee, everything=everything)
+    with session.reporter() as report:
+        result = session.volumes.forget(
+            volume, report, header=header, tee=tee, everything=everything
+        )
     session.show(result, _words(result), done="the volume is forgotten")
 
 

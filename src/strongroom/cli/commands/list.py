@@ -16,7 +16,8 @@ def list_command(session: Session) -> None:
 
     Each with its state, its block device, its two processes and its image.
     """
-    volumes = session.volumes.list_volumes()
+    with session.reporter() as report:
+        volumes = session.volumes.list_volumes(report)
     rows = [
         (
             volume.name,

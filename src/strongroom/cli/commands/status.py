@@ -32,7 +32,8 @@ def status_command(session: Session, *, name: str) -> None:
     opened, rates, and each measure of confinement with whether the kernel granted it. A simulated
     enclave is called so.
     """
-    result = session.volumes.status(name)
+    with session.reporter() as report:
+        result = session.volumes.status(name, report)
     session.show(result, "\n\n".join(part for part in _parts(result) if part))
 
 

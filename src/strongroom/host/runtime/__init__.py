@@ -6,7 +6,7 @@
     /run/strongroom/NAME.lock       flock held by the volume's host process for as long as it lives
     /run/strongroom/NAME/           control.sock, nbd.sock, log, fuse/
     /run/strongroom/NAME/record.json   what a later command needs to clean up after a crash
-    /run/strongroom/.NAME.log       the end of the log of a crash, until the name's next open
+    /run/strongroom/.NAME.log       the end of the log of a crash, until the name is closed in order
 
 All of these are files, and files can be removed while a volume is open. So a host process also
 holds a mark that only its end removes (:mod:`~strongroom.host.runtime.marks`). A volume is dead
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from strongroom.host.runtime.claims import Claim, claim, is_alive, volumes
     from strongroom.host.runtime.directory import Record, VolumeDirectory, check_name
     from strongroom.host.runtime.place import root
-    from strongroom.host.runtime.sweeping import sweep
+    from strongroom.host.runtime.sweeping import kept_logs, kept_words, sweep
 else:
     __getattr__ = lazy.exports(
         __name__,
@@ -33,6 +33,8 @@ else:
             "claim": "strongroom.host.runtime.claims",
             "is_alive": "strongroom.host.runtime.claims",
             "root": "strongroom.host.runtime.place",
+            "kept_logs": "strongroom.host.runtime.sweeping",
+            "kept_words": "strongroom.host.runtime.sweeping",
             "sweep": "strongroom.host.runtime.sweeping",
             "volumes": "strongroom.host.runtime.claims",
         },
@@ -45,6 +47,8 @@ __all__ = [
     "check_name",
     "claim",
     "is_alive",
+    "kept_logs",
+    "kept_words",
     "root",
     "sweep",
     "volumes",

@@ -85,6 +85,11 @@ class Claim:
         """Keep the end of the log beyond the directory, and say where, if that worked."""
         return keep_log_in(self._root_fd, self._fd, self.directory)
 
+    def forget_log(self) -> None:
+        """Remove the log of an earlier crash, as the volume has ended in order since."""
+        with contextlib.suppress(OSError):
+            os.unlink(self.directory.kept_log.name, dir_fd=self._root_fd)
+
     @contextlib.contextmanager
     def listening(self, path: Path) -> Iterator[socket.socket]:
         """Listen on a socket in the directory for the length of a block.
@@ -146,8 +151,6 @@ def claim(name: str) -> Claim:
             lock_fd = _lock_patiently(root_fd, directory)
             undo.callback(os.close, lock_fd)
             _make_anew(root_fd, directory)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(directory.kept_log.name, dir_fd=root_fd)
             fd = place.open_below(root_fd, name, directory.path)
             undo.callback(os.close, fd)
             mark = marks.make(place.root(), name)

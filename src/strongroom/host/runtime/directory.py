@@ -81,7 +81,7 @@ class VolumeDirectory:
 
     @property
     def kept_log(self) -> Path:
-        """The end of the log of a volume that crashed, until the name is opened again."""
+        """The end of the log of a volume that crashed, until the name is closed in order."""
         return place.root() / f".{self.name}.log"
 
     @property

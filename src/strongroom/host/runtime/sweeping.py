@@ -5,52 +5,67 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from strongroom.errors import StrongroomError
 from strongroom.host import attach
 from strongroom.host.attach.record import Record, number, process_started
+from strongroom.host.contracts import Reporter
 from strongroom.host.runtime import claims, place
 from strongroom.host.runtime.directory import VolumeDirectory, is_name, keep_log_in, read_record_in
 
 _FIRST_ORDINARY_PID: Final = 2
 
 
-def sweep() -> tuple[str, ...]:
-    """Clean up after every host process that died without doing so itself.
+def sweep(report: Reporter) -> None:
+    """Clean up after every host process that died without doing so itself, and say what was done.
 
     A runtime directory that cannot be used, or is in the hands of another user, is left alone: a
-    command that needs it says so.
-
-    Returns:
-        What was done, one line each. Nothing when the caller may not write there.
+    command that needs it says so. Where the caller may not write, nothing is done.
     """
-    done: list[str] = []
     with contextlib.suppress(StrongroomError), place.opened() as root_fd:
         if root_fd is None:
-            return ()
+            return
         found = {*claims.directories(root_fd), *_locked_names(root_fd)}
         for directory in sorted(found, key=lambda item: item.name):
             with contextlib.suppress(OSError, StrongroomError):
-                done += _sweep_one(root_fd, directory)
-    return tuple(done)
+                for line in _sweep_one(root_fd, directory):
+                    report.notice(line)
 
 
 def clean(root_fd: int, directory: VolumeDirectory) -> list[str]:
     """Remove what a dead host process left; its lock is held by this process.
 
     Returns:
-        What was done, one line each.
+        What was done, one sentence each.
     """
     record = _record_of(root_fd, directory)
-    _keep_log(root_fd, directory)
+    kept = _keep_log(root_fd, directory)
     done = _end_enclave(record)
     # A record with a path that no system takes must not keep the rest from being removed.
     with contextlib.suppress(OSError):
         done += attach.clean_stale(record)
     done += _clean_orphans(directory)
     claims.remove(root_fd, directory)
-    return done
+    said = [f"cleaned up after a crash of {directory.name}: {removed}" for removed in done]
+    return said if kept is None else [*said, kept_words(directory)]
+
+
+def kept_words(directory: VolumeDirectory) -> str:
+    """Return what to say of the log of a volume that crashed."""
+    return f"{directory.name} ended without being closed; its log is kept in {directory.kept_log}"
+
+
+def kept_logs() -> tuple[VolumeDirectory, ...]:
+    """Return the names whose last volume crashed and left its log, in order.
+
+    Raises:
+        NoPermissionError: The runtime directory is in the hands of another user.
+        PlatformError: It cannot be used.
+    """
+    with place.opened() as root_fd:
+        return () if root_fd is None else tuple(_logged_names(root_fd))
 
 
 def _sweep_one(root_fd: int, directory: VolumeDirectory) -> list[str]:
@@ -73,6 +88,13 @@ def _locked_names(root_fd: int) -> Iterator[VolumeDirectory]:
             yield VolumeDirectory(name)
 
 
+def _logged_names(root_fd: int) -> Iterator[VolumeDirectory]:
+    for entry in sorted(os.listdir(root_fd)):
+        name = entry.removeprefix(".").removesuffix(".log")
+        if entry == f".{name}.log" and is_name(name):
+            yield VolumeDirectory(name)
+
+
 def _record_of(root_fd: int, directory: VolumeDirectory) -> Record:
     try:
         fd = place.open_below(root_fd, directory.name, directory.path)
@@ -84,13 +106,14 @@ def _record_of(root_fd: int, directory: VolumeDirectory) -> Record:
         os.close(fd)
 
 
-def _keep_log(root_fd: int, directory: VolumeDirectory) -> None:
+def _keep_log(root_fd: int, directory: VolumeDirectory) -> Path | None:
     with contextlib.suppress(OSError, StrongroomError):
         fd = place.open_below(root_fd, directory.name, directory.path)
         try:
-            keep_log_in(root_fd, fd, directory)
+            return keep_log_in(root_fd, fd, directory)
         finally:
             os.close(fd)
+    return None
 
 
 def _end_enclave(record: Record) -> list[str]:
