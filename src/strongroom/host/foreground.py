@@ -7,6 +7,7 @@ import subprocess
 from strongroom import _core
 from strongroom.host import daemon, runtime
 from strongroom.host.contracts import OpenRequest, Reporter
+from strongroom.host.lost_identity import warn_of_lost_identity
 from strongroom.host.runtime import VolumeDirectory
 
 
@@ -36,6 +37,7 @@ def serve_volume(
     # they find a device that is in use.
     _core.allow_reading()
     runtime.sweep(report)
+    warn_of_lost_identity(report, request.tee)
     key_processes: list[subprocess.Popen[bytes]] = []
     reader, writer = os.pipe()
 

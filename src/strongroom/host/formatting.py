@@ -21,6 +21,7 @@ from strongroom.host.contracts import (
 from strongroom.host.files import VolumeFiles
 from strongroom.host.images import factors_of, kdf_facts, kdf_parameters
 from strongroom.host.launch import launch
+from strongroom.host.lost_identity import warn_of_lost_identity
 from strongroom.host.remembering import after_change
 from strongroom.host.results import enrolment_facts_if_any, note_least_kdf
 from strongroom.host.sealing import RecoveryKeyReceiver
@@ -49,6 +50,7 @@ def format_volume(
         UsageError: Gramine cannot open a file that is yet to be made.
     """
     runtime.sweep(report)
+    warn_of_lost_identity(report, request.tee)
     _check_names(request)
     _warn_of_upgrades(request, report)
     how = Unlocking(request.tee)

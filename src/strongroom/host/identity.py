@@ -10,6 +10,7 @@ from strongroom.host import attestation
 from strongroom.host.attestation import Attested, as_facts
 from strongroom.host.contracts import IdentityResult, Reporter, TeeName
 from strongroom.host.launch import launch
+from strongroom.host.lost_identity import warn_of_lost_identity
 
 CHALLENGE_BYTES: Final = 32
 
@@ -30,6 +31,7 @@ def identity(
         ReportError: Its report is not genuine.
     """
     expected = None if expect is None else attestation.load_expectation(expect)
+    warn_of_lost_identity(report, tee)
     attested, version = prove(report, tee=tee, python=python)
     facts = as_facts(attested.identity) | {"genuine": attested.genuine, "version": version}
     if expected is not None and expect is not None:

@@ -31,6 +31,7 @@ from strongroom.host.contracts import (
 )
 from strongroom.host.files import VolumeFiles, opened_files
 from strongroom.host.launch import EnclaveProcess, launch
+from strongroom.host.lost_identity import warn_of_lost_identity
 from strongroom.host.remembering import after_change, ensure_rememberable
 from strongroom.host.results import note_least_kdf
 from strongroom.host.sealed_elsewhere import explained
@@ -304,6 +305,8 @@ def loaded_image(
 def loaded_files(files: VolumeFiles, how: Unlocking, report: Reporter) -> Iterator[LoadedImage]:
     """Start an enclave for open files, as :func:`loaded_image` does."""
     start = files.start_disk()
+    if not files.read_only:
+        warn_of_lost_identity(report, how.tee)
     with launch(report, tee=how.tee, disk=start, look_only=files.read_only) as enclave:
         given = enclave.files(*files.descriptors)
         with files.header_lock(), files.named():

@@ -10,6 +10,7 @@ from strongroom.host.contracts import (
     Reporter,
     Unlocking,
 )
+from strongroom.host.lost_identity import warn_of_lost_identity
 
 
 def open_volume(
@@ -28,6 +29,7 @@ def open_volume(
     """
     runtime.check_name(request.name)
     runtime.sweep(report)
+    warn_of_lost_identity(report, request.tee)
     with Background(request) as background:
         # While that starts, what the passphrase needs.
         from strongroom.host import unlocking  # noqa: PLC0415 - see above
