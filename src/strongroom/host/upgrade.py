@@ -21,6 +21,7 @@ from strongroom.host.identity import prove
 from strongroom.host.known_enclaves import KnownEnclave
 from strongroom.host.silence import Silent
 from strongroom.tee.identity import Identity
+from strongroom.values import replace
 
 _TOPIC: Final = "upgrade"
 _PRESENT_VERSION_ONLY: Final = "gramine"
@@ -43,6 +44,32 @@ def upgrade_findings(python: Path | None) -> Iterator[Finding]:
     except StrongroomError as err:
         yield Finding(_TOPIC, "missing", f"cannot look at known volumes: {err.message}", err.hint)
         return
+    newest, formerly = _without_former_names(known)
+    for finding in _findings(newest, python):
+        yield replace(finding, topic=finding.topic + formerly.get(finding.topic, ""))
+
+
+def _without_former_names(
+    known: Sequence[KnownEnclave],
+) -> tuple[tuple[KnownEnclave, ...], dict[str, str]]:
+    """Return each volume once, with its newest UUID, and what to add to the name of its finding.
+
+    Of one that another program gave a new UUID there are two lines, the same but for that.
+    """
+    found: dict[KnownEnclave, list[str]] = {}
+    for volume in known:
+        same = replace(volume, volume="", place="") if volume.image else volume
+        found.setdefault(same, []).append(volume.volume)
+    newest = {names[-1] for names in found.values()}
+    formerly = {
+        f"volume {names[-1]}": f", formerly {', '.join(names[:-1])}"
+        for names in found.values()
+        if names[1:]
+    }
+    return tuple(volume for volume in known if volume.volume in newest), formerly
+
+
+def _findings(known: Sequence[KnownEnclave], python: Path | None) -> Iterator[Finding]:
     authenticated = tuple(volume for volume in known if volume.authenticated)
     sealed = tuple(
         volume for volume in authenticated if not volume.sealed_elsewhere and not volume.forgotten
@@ -142,7 +169,7 @@ def _could_lock(sealed: Sequence[KnownEnclave], *, quiet: bool) -> Iterator[Find
         if not quiet:
             yield Finding(_TOPIC, "ok", "no volume known here is sealed to an enclave", "")
     elif not locked:
-        found = f"the next version of the same signer opens the {len(sealed)} volumes known here"
+        found = f"the next version of the same signer opens the {_counted(sealed)} known here"
         yield Finding(_TOPIC, "ok", found, "")
 
 
@@ -167,7 +194,9 @@ def _asked_of(
     try:
         attested, version = prove(Silent(), tee=tee, python=python, look_only=True)
     except StrongroomError as err:
-        found = f"{python} ({tee}) cannot be asked for {len(volumes)} known volumes: {err.message}"
+        found = (
+            f"{python} ({tee}) cannot be asked for {_counted(volumes)} known here: {err.message}"
+        )
         yield Finding("next enclave", "missing", found, err.hint)
         yield from (locked[volume.volume] for volume in volumes if volume.volume in locked)
         return
@@ -191,6 +220,10 @@ def _finding(
 ) -> Finding:
     place = f"; last used as {volume.image}" if volume.image else ""
     return Finding(f"volume {volume.volume}", level, found + place, mend)
+
+
+def _counted(volumes: Sequence[KnownEnclave]) -> str:
+    return "1 volume" if len(volumes) == 1 else f"{len(volumes)} volumes"
 
 
 def _reseal(volume: KnownEnclave) -> str:

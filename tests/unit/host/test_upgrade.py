@@ -297,12 +297,26 @@ def test_each_provider_is_asked_for_its_volumes(monkeypatch: pytest.MonkeyPatch)
     assert findings[f"volume {THREE}"].mend.endswith("known-enclaves:3")
 
 
+@pytest.mark.parametrize("python", [None, PYTHON])
+def test_a_volume_with_a_new_uuid_is_one_volume(
+    monkeypatch: pytest.MonkeyPatch, python: Path | None
+) -> None:
+    strict = dataclasses.replace(known(ONE, "measurement"), image="/srv/a.img")
+    remember(strict)
+    remember(dataclasses.replace(strict, volume=TWO))
+    remember(dataclasses.replace(strict, volume=THREE, image="/srv/b.img"))
+    answers(monkeypatch, PRESENT)
+    topics = [finding.topic for finding in upgrade_findings(python)]
+    named = [topic for topic in topics if topic.startswith("volume")]
+    assert named == [f"volume {TWO}, formerly {ONE}", f"volume {THREE}"]
+
+
 def test_no_verdict_is_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     remember(known(ONE))
     answers(monkeypatch, TeeError("it does not start", hint="mend it"))
     (finding,) = upgrade_findings(PYTHON)
     assert (finding.level, finding.mend) == ("missing", "mend it")
-    assert "cannot be asked for 1 known volumes: it does not start" in finding.found
+    assert "cannot be asked for 1 volume known here: it does not start" in finding.found
 
 
 def test_a_file_that_cannot_be_believed_is_a_finding(state: Path) -> None:
