@@ -111,6 +111,8 @@ def test_a_mounted_device_is_closed_only_by_force(
     (point / "file").write_bytes(b"kept" * 9999)
     refused = operator.strongroom("close", name, check=False)
     assert refused.returncode == MOUNTED
+    assert f"/dev/strongroom/{name} is in use: mounted at {point}" in refused.stderr
+    assert "/dev/loop" not in refused.stderr
     assert (point / "file").read_bytes() == b"kept" * 9999
     closed = operator.strongroom("close", name, "--force")
     assert f"the file system at {point} gives errors from now on: unmount it" in closed.stderr

@@ -99,10 +99,11 @@ def detach(
     if force:
         claimed, left = _cut_off(backend, flush_seconds)
     else:
-        claimed = claim_free(backend.block_device)
+        called = attached.device or backend.block_device
+        claimed = claim_free(backend.block_device, called=called)
         try:
-            _flush(claimed, backend.block_device, unless)
-            _await_visitors(backend.block_device)
+            _flush(claimed, called, unless)
+            _await_visitors(backend.block_device, called)
         except BaseException:
             os.close(claimed)
             raise
@@ -112,8 +113,8 @@ def detach(
     return left
 
 
-def claim_free(device: Path) -> int:
-    """Claim a device that nobody uses, and return the descriptor.
+def claim_free(device: Path, *, called: Path | None = None) -> int:
+    """Claim a device that nobody uses, and return the descriptor; messages say ``called``.
 
     Raises:
         MountedError: Somebody does; the message names who.
@@ -122,9 +123,9 @@ def claim_free(device: Path) -> int:
     while True:
         uses = device_uses(device)
         if uses:
-            raise in_use(device, uses)
+            raise in_use(called or device, uses)
         try:
-            return claim(device)
+            return claim(device, called=called)
         except MountedError:
             if time.monotonic() > end:
                 raise
@@ -161,12 +162,12 @@ def _flush(fd: int, device: Path, unless: Callable[[], bool]) -> None:
         )
 
 
-def _await_visitors(device: Path) -> None:
+def _await_visitors(device: Path, called: Path) -> None:
     """Wait for programs that have the device open without a claim, for a moment."""
     end = time.monotonic() + _VISITOR_SECONDS
     while visitors := processes_with(device):
         if time.monotonic() > end:
-            raise in_use(device, visitors)
+            raise in_use(called, visitors)
         time.sleep(0.05)
 
 
