@@ -412,7 +412,7 @@ class TpmUntrustedError(TpmError):
     """No maker whom the operator trusts vouches for the TPM."""
 
     exit_code = 84
-    summary = "nobody who is trusted vouches for the TPM"
+    summary = "no trusted certificate vouches for the TPM"
 
 
 class CancelledError(StrongroomError):

@@ -247,6 +247,8 @@ def walk(desk: Desk, row: Row) -> str:
     for command in row.commands:
         code, screen = desk.typed(command, key)
         assert code == 0, f"{command}\n{screen}"
+        asks = command.split()[1] in {"open", "reseal", "slot"}
+        assert ("assphrase" in screen) == asks, f"{command}\n{screen}"
     renewed = any("slot add" in command for command in row.commands)
     passphrase = desk.machine.place / "in the end"
     passphrase.write_text(NEW_PASSPHRASE if renewed else desk.machine.passphrase)

@@ -89,6 +89,23 @@ def test_no_option_takes_a_secret() -> None:
     assert not flags & {"--passphrase", "--password", "--key", "--recovery-key", "-p"}
 
 
+def test_help_fits_a_terminal() -> None:
+    long = [
+        f"{entry}: {line}"
+        for entry, command in every_command()
+        for line in command.get_help(
+            click.Context(
+                command,
+                info_name=" ".join(("strongroom", *entry)),
+                max_content_width=80,
+                terminal_width=80,
+            )
+        ).splitlines()
+        if len(line) > 80
+    ]
+    assert long == []
+
+
 @pytest.mark.parametrize("name", ["", "slot", "header"])
 def test_short_help_is_never_cut(name: str) -> None:
     context = click.Context(root, info_name="strongroom")

@@ -82,7 +82,7 @@ def bench_command(
     Strongroom and what is installed of nbdkit, qemu-nbd, gocryptfs and libargon2 take turns at the
     same work, on volumes of their own. What is missing is left out, which is said. The table has
     medians, the extremes, and the median of the ratios within each round: above 1 is better,
-    whatever the unit. It takes about two minutes, and everything is gone afterwards.
+    for every unit. It takes about two minutes, and everything is gone afterwards.
     """
     from strongroom.bench.measuring import Settings, measure  # noqa: PLC0415 - help needs neither
     from strongroom.cli.measured import shown  # noqa: PLC0415

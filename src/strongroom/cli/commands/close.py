@@ -34,8 +34,8 @@ def close_command(session: Session, *, name: str, force: bool) -> None:
     Flushes what was written, removes the block device, erases the keys and ends the enclave. A
     device that is mounted stays, and so does a volume whose disk does not flush within two minutes.
 
-    With --force the keys are erased whatever hangs, also while another close waits. What could not
-    be written back by then is lost, and a note or the exit code says so.
+    With --force the keys are erased even if the disk hangs, also while another close waits. Data
+    that could not be written back by then is lost, and a note or the exit code says so.
     """
     with session.reporter() as report:
         session.volumes.close_volume(name, force=force, report=report)

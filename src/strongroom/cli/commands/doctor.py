@@ -33,7 +33,7 @@ def doctor_command(session: Session, *, successor: Path | None, check: bool) -> 
 
     Each finding comes with the command that mends it. Volumes that were opened here are named if
     the present enclave does not open them, or if an upgrade could lock them. Nothing is changed,
-    and no identity is made. Without --check the exit code is 0 whatever is found.
+    and no identity is made. Without --check the exit code is 0 in any case.
     """
     with session.reporter() as report:
         findings = session.volumes.doctor(successor, report)

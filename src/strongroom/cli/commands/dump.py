@@ -25,7 +25,7 @@ def dump_command(session: Session, *, image: Path, header: Path | None, tee: Tee
     """Show what the header of IMAGE says.
 
     Segments, keyslots, digests and tokens. No passphrase is needed and no secret is shown. Unless
-    'authentication' says that the header is verified, whoever can write to the disk can write this.
+    'authentication' says that the header is verified, any writer of the disk can have written this.
     The 'epoch' counts Strongroom's changes; what cryptsetup calls Epoch is the sequence number.
     Its state 'older' is a header from before one that was seen here, and 'bare' one that has lost
     its authentication.

@@ -76,7 +76,7 @@ class FormatOptions(ImageOptions, KdfOptions, PassphraseOptions):
     "format",
     examples=(
         "strongroom format vault.img --size 1G --recovery-key-file vault.key",
-        "pass show vault | strongroom format /dev/sdb1 --no-recovery --passphrase-file -",
+        "pass vault | strongroom format /dev/sdb1 --no-recovery --passphrase-file -",
     ),
     exits=(
         UsageError,

@@ -43,7 +43,7 @@ class ServeOptions(ImageOptions, AttachOptions, UnlockingOptions, PassphraseOpti
     "serve",
     examples=(
         "strongroom serve vault.img vault --wait-for-key",
-        "strongroom serve vault.img vault --passphrase-file /run/credentials/vault.service/key",
+        "strongroom serve vault.img vault --passphrase-file /run/vault/key",
     ),
     exits=(*IMAGE_EXITS, *UNLOCKING_EXITS, AlreadyOpenError),
 )
@@ -52,7 +52,7 @@ class ServeOptions(ImageOptions, AttachOptions, UnlockingOptions, PassphraseOpti
 @click.option(
     "--wait-for-key",
     is_flag=True,
-    help="Ask nobody; wait until 'strongroom setkey NAME' hands over the passphrase.",
+    help="Ask for nothing; wait until 'strongroom setkey NAME' hands over the passphrase.",
 )
 @attach_options
 @header_option

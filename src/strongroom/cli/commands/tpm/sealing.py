@@ -49,8 +49,8 @@ pcr_option = click.option(
 @command(
     "seal",
     examples=(
-        "strongroom tpm seal --data-file secret --protected --pcr 7 --output sealed.json",
-        "strongroom tpm seal --data-file - --auth-file value --output sealed.json < secret",
+        "strongroom tpm seal --data-file secret --protected --pcr 7 --output out",
+        "strongroom tpm seal --data-file - --auth-file value --output out < secret",
     ),
     exits=TPM_EXITS,
 )
@@ -154,7 +154,7 @@ def unseal_command(
     "--qualifying-data",
     metavar="HEX",
     default="",
-    help="At most 32 bytes of whoever asks, which make the quote a fresh one.",
+    help="At most 32 bytes from the verifier, which make the quote a fresh one.",
 )
 @click.option("--message", metavar="FILE", type=FilePath(), help="Write what was signed to FILE.")
 @click.option("--signature", metavar="FILE", type=FilePath(), help="Write the signature to FILE.")
