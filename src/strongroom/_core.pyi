@@ -479,8 +479,9 @@ class Volume:
         """Return running totals since opening.
 
         ``read_bytes, written_bytes, reads, writes, flushes, trims, zeroes, errors, connections``
-        (now open), ``refused_connections`` (there were too many) and ``failed_flushes`` (after the
-        first one, every flush fails).
+        (now open), ``refused_connections`` (there were too many), ``failed_flushes`` (after the
+        first one, every flush fails) and ``failed_writes`` (what they carried is lost, unless it
+        was written again).
         """
 
     def flush(self) -> None:

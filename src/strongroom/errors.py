@@ -314,10 +314,10 @@ class OutputError(PlatformError):
 
 
 class UnflushedError(PlatformError):
-    """The volume is closed, but its last flush failed: what was written last may be lost."""
+    """The volume is closed, but a write or the last flush failed: written data may be lost."""
 
     exit_code = 56
-    summary = "closed, but what was written last may be lost"
+    summary = "closed, but written data may be lost"
 
 
 # --- the other side of the boundary ---------------------------------------------------------------

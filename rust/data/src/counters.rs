@@ -30,6 +30,7 @@ pub(crate) struct Counters {
     connections: AtomicU64,
     refused_connections: AtomicU64,
     failed_flushes: AtomicU64,
+    failed_writes: AtomicU64,
 }
 
 /// One reading of a volume's running totals.
@@ -57,13 +58,19 @@ pub struct Totals {
     pub refused_connections: u64,
     /// Flushes that failed. After the first one, what was written may be lost and all others fail.
     pub failed_flushes: u64,
+    /// Writes and write-zeroes requests that failed though nothing was wrong with them: what they carried is
+    /// lost, unless it was written again.
+    pub failed_writes: u64,
 }
 
 impl Counters {
     /// Counts one request of `length` bytes.
     pub(crate) fn record(&self, operation: Operation, length: u64, result: Result<()>) {
-        if result.is_err() {
+        if let Err(error) = result {
             self.errors.fetch_add(1, Ordering::Relaxed);
+            if matches!(operation, Operation::Write | Operation::Zero) && !error.is_the_clients() {
+                self.failed_writes.fetch_add(1, Ordering::Relaxed);
+            }
             return;
         }
         let (count, bytes) = match operation {
@@ -110,6 +117,7 @@ impl Counters {
             connections: of(&self.connections),
             refused_connections: of(&self.refused_connections),
             failed_flushes: of(&self.failed_flushes),
+            failed_writes: of(&self.failed_writes),
         }
     }
 }

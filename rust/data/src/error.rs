@@ -81,6 +81,24 @@ impl IoError {
         }
     }
 
+    /// Whether the request was refused for what it asks, or because the volume was closed.
+    #[must_use]
+    pub fn is_the_clients(self) -> bool {
+        match self {
+            Self::Invalid
+            | Self::OutOfBounds
+            | Self::BeyondEnd
+            | Self::ReadOnly
+            | Self::ShutDown
+            | Self::NotSupported => true,
+            Self::NoMemory
+            | Self::Cipher
+            | Self::Truncated
+            | Self::FlushFailed
+            | Self::Disk(_) => false,
+        }
+    }
+
     /// The system's error number behind this error.
     #[must_use]
     pub fn errno(self) -> i32 {

@@ -102,6 +102,7 @@ impl Volume {
         counters.set_item("connections", totals.connections)?;
         counters.set_item("refused_connections", totals.refused_connections)?;
         counters.set_item("failed_flushes", totals.failed_flushes)?;
+        counters.set_item("failed_writes", totals.failed_writes)?;
         Ok(counters)
     }
 

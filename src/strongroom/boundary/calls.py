@@ -462,6 +462,8 @@ class Counters:
     """Connections that were closed because there were too many."""
     failed_flushes: Counter
     """Not 0: written data may be lost, and every later flush fails."""
+    failed_writes: Counter
+    """Not 0: what these carried is lost, unless it was written again."""
 
 
 @dataclass(frozen=True, slots=True)

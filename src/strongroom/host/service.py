@@ -336,13 +336,16 @@ class Service:
     def _close(self) -> closing.Ended:
         hurried = self._hurry.is_set
         if self.is_open:
+            self._pulse.ensure_image(self._name)
             closing.flush(self._enclave, self._name, hurried)
         if self._volume.attached is not None:
             detaching.detach(self._volume.attached, force=False, unless=hurried)
             self._volume = values.replace(self._volume, attached=None)
         self._ended = True
         self._directory.nbd_socket.unlink(missing_ok=True)
-        closing.end_in_order(self._enclave, self._name)
+        if self.is_open:
+            self._pulse.sample()
+        closing.end_in_order(self._enclave, self._name, self._pulse.failed_writes())
         self._owned.forget_log()
         return closing.Ended((), ())
 
@@ -351,6 +354,7 @@ class Service:
         self._directory.nbd_socket.unlink(missing_ok=True)
         attached, self._volume = self._volume.attached, values.replace(self._volume, attached=None)
         ended = closing.end_by_force(self._enclave, attached, self._name, self._say)
+        closing.ensure_written(self._name, self._pulse.failed_writes())
         self._owned.forget_log()
         return ended
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from strongroom import values
 from strongroom.boundary import calls
-from strongroom.errors import BoundaryError
+from strongroom.errors import BoundaryError, DiskError
 from strongroom.host.attach._bounded import Blocking
 from strongroom.host.launch import EnclaveProcess
 from strongroom.host.patience import is_stopped, within
@@ -83,13 +83,38 @@ class Pulse:
         if image.words:
             problems.append(image.words)
             state = "failing" if image.condition in {"deleted", "replaced", "cut short"} else state
-        if self.counters.get("failed_flushes"):
-            problems.append(FAILING)
-            state = "failing"
+        for problem in (self._failed_flushes(), self.failed_writes()):
+            if problem:
+                problems.append(problem)
+                state = "failing"
         if self._is_silent:
             problems.append(self._silence())
             state = "not answering"
         return state, tuple(problems)
+
+    def failed_writes(self) -> str:
+        """Return what is lost because a write failed, as far as is known; empty if nothing is."""
+        count = self.counters.get("failed_writes", 0)
+        if not count:
+            return ""
+        writes = "1 write" if count == 1 else f"{count} writes"
+        return f"{writes} failed: what was to be written there is lost, unless it was written again"
+
+    def ensure_image(self, name: str) -> None:
+        """Make sure that an image has a name yet, as its data are gone with its last descriptor.
+
+        Raises:
+            DiskError: It was deleted.
+        """
+        image = self._look.state()
+        if image.condition == "deleted":
+            raise DiskError(
+                f"still open: {image.words}",
+                hint=f"copy them from the device, then `strongroom close --force {name}`",
+            )
+
+    def _failed_flushes(self) -> str:
+        return FAILING if self.counters.get("failed_flushes") else ""
 
     def _silence(self) -> str:
         since = datetime.fromtimestamp(self._answered_unix, UTC).isoformat(timespec="seconds")
@@ -102,7 +127,7 @@ class Pulse:
 
     def _complain(self, before: dict[str, int]) -> None:
         for name, words in (
-            ("errors", "the first request failed: see `strongroom status NAME`"),
+            ("errors", f"the first request failed: see `strongroom status {self._look.name}`"),
             ("failed_flushes", f"a flush failed: {FAILING}"),
         ):
             if self.counters[name] and not before.get(name):
@@ -117,6 +142,7 @@ class _ImageLook:
     """Looks at the image on a thread, as a disk that hangs hangs that too."""
 
     def __init__(self, volume: OpenVolume, image_fd: int) -> None:
+        self.name = volume.request.name
         self._path = volume.request.image.path.absolute()
         self._needed = volume.facts.data_offset_bytes + volume.facts.data_size_bytes
         self._image_fd = image_fd

@@ -246,7 +246,11 @@ def test_an_image_that_is_gone_is_told(operator: Operator, image: Path, name: st
     assert state == "failing"
     assert any("was deleted" in problem for problem in problems)
     assert volume.listed() == "failing"
-    volume.asks("close")
+    said = volume.asks("close", code=DISK).stderr
+    assert "was deleted: all of its data is lost when the volume is closed" in said
+    assert f"strongroom close --force {name}" in said
+    assert volume.listed() == "failing"
+    volume.asks("close", "--force")
 
 
 def test_a_dead_enclave_leaves_its_log_and_its_reason(

@@ -138,7 +138,10 @@ fn the_disks_errno_is_kept_for_writes_on_and_off_the_grid() {
         volume.zero(&mut own, 0, SIZE, &|| true),
         Err(IoError::Disk(5))
     );
-    assert_eq!(volume.totals().errors, 4);
+    let beyond = write(&volume, SIZE, &[1]);
+    assert_eq!(beyond, Err(IoError::BeyondEnd));
+    let totals = volume.totals();
+    assert_eq!((totals.errors, totals.failed_writes), (5, 4));
 }
 
 #[test]
