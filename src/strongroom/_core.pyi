@@ -136,6 +136,9 @@ class Secret:
         and for a recovery key whose bytes are right already.
         """
 
+    def is_recovery_key(self) -> bool:
+        """Tell whether the bytes are a recovery key, in whatever form."""
+
     def recovery_key_fault(self) -> str | None:
         """Return what keeps bytes that look like a recovery key from being one.
 

@@ -47,6 +47,18 @@ impl Secret {
         Ok((is_key && !key.equals(self)).then_some(key))
     }
 
+    /// Tells whether the bytes are a recovery key, in whatever form.
+    ///
+    /// # Errors
+    /// [`crate::Error::Platform`] without secret memory.
+    pub fn is_recovery_key(&self) -> Result<bool> {
+        if self.len() > MAX_WRITTEN_BYTES {
+            return Ok(false);
+        }
+        let mut key = Self::zeroed(LENGTH)?;
+        shielded(|| Ok(write_normal_form(self.bytes(), key.bytes_mut())))
+    }
+
     /// Tells what keeps bytes that look like a recovery key from being one; `None` if they do not
     /// look like one, or are one.
     ///

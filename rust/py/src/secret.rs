@@ -97,6 +97,10 @@ impl Secret {
         Ok(form.map(Self::new))
     }
 
+    fn is_recovery_key(&self) -> PyResult<bool> {
+        self.share()?.is_recovery_key().map_err(from_core)
+    }
+
     fn recovery_key_fault(&self) -> PyResult<Option<String>> {
         self.share()?.recovery_key_fault().map_err(from_core)
     }

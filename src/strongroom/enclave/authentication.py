@@ -48,6 +48,8 @@ def _listed(uuids: tuple[str, ...]) -> str:
 def check_terms(inspected: Inspected, terms: Terms, *, adopting: bool = False) -> None:
     """Refuse, before the passphrase is used, a header that the operator's terms rule out.
 
+    An exchanged volume key is accepted, or not, once it is proven: by :func:`check_opened`.
+
     Args:
         inspected: The header.
         terms: What was sealed with the passphrase.
@@ -70,10 +72,10 @@ def check_terms(inspected: Inspected, terms: Terms, *, adopting: bool = False) -
             hint=TAMPERED_HINT,
         )
     if inspected.state == "tampered":
-        raise tampered(inspected.findings)
+        raise tampered(inspected.findings, exchanged=inspected.exchanged)
     if terms.authenticated and inspected.token is None:
         raise tampered(("its authentication was removed",))
-    if inspected.state == "changed":
+    if inspected.state == "changed" and not inspected.exchanged:
         _check_accepted(inspected.acceptable, terms, adopting=adopting)
     if inspected.state in {"verified", "changed", "damaged"}:
         _check_epoch(inspected.token, terms)
@@ -100,20 +102,50 @@ def check_opened(
         if any(mark == digest.salt for digest in inspected.header.digests.values()):
             raise tampered(("its authentication was removed",))
         return False
-    key = volume_header_key(volume_key, inspected.sealed_uuid)
-    message = volume_authenticated_bytes(inspected.uuid, inspected.token)
-    authentic = _core.hmac_sha256_matches(key, message, inspected.token.volume_code)
-    key.erase()
-    if mark != segment_digest_salt(inspected.header) or not authentic:
-        raise _wrong_code(inspected, inspected.token)
-    if inspected.state == "unverified":
+    _check_codes(
+        inspected,
+        inspected.token,
+        volume_key,
+        is_marked=mark == segment_digest_salt(inspected.header),
+    )
+    if inspected.state == "unverified" or inspected.exchanged:
         verdict = judge(inspected.loaded, inspected.material, inspected.token)
         if verdict.state == "tampered":
-            raise tampered(verdict.findings)
+            raise tampered(verdict.findings, exchanged=verdict.exchanged)
         if verdict.state == "changed":
             _check_accepted(verdict.acceptable, terms, adopting=adopting)
         _check_epoch(inspected.token, terms)
-    return True
+    return is_authenticated(inspected)
+
+
+def is_authenticated(inspected: Inspected) -> bool:
+    """Tell whether a code covers a header of which a keyslot was opened, and it was right.
+
+    Of a volume whose key was exchanged, the code of its enclave is left, and nothing on another.
+    """
+    if inspected.token is None:
+        return False
+    return not inspected.exchanged or inspected.state != "unverified"
+
+
+def _check_codes(
+    inspected: Inspected, token: StrongroomToken, volume_key: Secret, *, is_marked: bool
+) -> None:
+    if not inspected.exchanged:
+        if not is_marked or not _is_authentic(inspected, token, volume_key):
+            raise _wrong_code(inspected, token)
+    elif is_marked:
+        # A key that was authenticated once, of an older header: no other program makes the mark.
+        raise tampered(("the digest of the volume key was changed",))
+
+
+def _is_authentic(inspected: Inspected, token: StrongroomToken, volume_key: Secret) -> bool:
+    key = volume_header_key(volume_key, inspected.sealed_uuid)
+    message = volume_authenticated_bytes(inspected.uuid, token)
+    try:
+        return _core.hmac_sha256_matches(key, message, token.volume_code)
+    finally:
+        key.erase()
 
 
 def authenticated(

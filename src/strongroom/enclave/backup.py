@@ -42,6 +42,10 @@ _UNFINISHED: Final = (
 _OLDER_HINT: Final = (
     "an older header brings back keyslots that were removed since; --force restores it all the same"
 )
+_OTHER_KEY_HINT: Final = (
+    "save the header in place with `strongroom header backup IMAGE FILE`; --force restores the "
+    "backup all the same"
+)
 _BARE_HINT: Final = "it is from before the volume was sealed, or was made by somebody else"
 _MOST_BYTES: Final = ByteCount(HEADER_COPY_BYTES + MAX_KEYSLOTS_BYTES + MAX_BACKUP_SLACK_BYTES)
 
@@ -83,7 +87,7 @@ def restore_backup(
 
     Raises:
         RollbackError: The backup is older than the header or than what is known, of another volume,
-            or lacks the authentication that either has, without ``force``.
+            of another volume key, or lacks the authentication that either has, without ``force``.
         HeaderTamperedError: The backup was tampered with, also with ``force``; or it has a damaged
             keyslot, without.
         FormatError: The backup is not a whole, valid header.
@@ -94,7 +98,9 @@ def restore_backup(
     current = None if present is None or _is_tampered(present, disk, tee) else present.header
     checked = check_backup(current, data, detached=disk.detached)
     if present is not None:
-        _check_same_volume(present.header, checked)
+        if current is None:
+            _check_same_volume(present.header, checked)
+        _check_same_key(present.header, checked.loaded.header)
     inspected = inspect(checked.loaded, _material(checked), tee)
     if inspected.state == "tampered":
         raise tampered(inspected.findings)
@@ -185,6 +191,17 @@ def _check_same_volume(present: Header, checked: Backup) -> None:
     ours, theirs = present.binary.uuid, checked.loaded.header.binary.uuid
     if ours.lower() != theirs.lower():
         raise RollbackError(f"the backup is of the volume {theirs}, and this one is {ours}")
+
+
+def _check_same_key(present: Header, backup: Header) -> None:
+    """Refuse a backup from before a reencryption: the data that is there needs the new key."""
+    ours, theirs = (it.digests[it.segment_digest_number] for it in (present, backup))
+    if (ours.salt, ours.digest) != (theirs.salt, theirs.digest):
+        raise RollbackError(
+            "the backup has the digest of another volume key than the header in place: if the "
+            "volume was reencrypted in between, the backup makes all of its data unreadable",
+            hint=_OTHER_KEY_HINT,
+        )
 
 
 def _is_tampered(present: LoadedHeader, disk: Disk, tee: Tee) -> bool:

@@ -28,6 +28,7 @@ from strongroom.enclave.keyslots import (
     recovery_secret,
     sealed_secret,
     unchanged,
+    with_marked_digest,
     with_recovery_mark,
     with_secret,
     without,
@@ -180,6 +181,8 @@ class LoadedVolume:
 
     def commit(self, edit: Edit, opened: Opened, sealing: Sealing | None = None) -> Inspected:
         """Put an edit on the disk; ``sealing`` when the volume goes to another enclave."""
+        if self.inspected.exchanged:
+            edit = with_marked_digest(edit, opened.volume_key)
         header_key = volume_header_key(opened.volume_key, self.inspected.sealed_uuid)
         try:
             return self.commit_with(edit, header_key, sealing)

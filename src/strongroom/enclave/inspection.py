@@ -41,6 +41,10 @@ from strongroom.tee.provider import Tee
 from strongroom.values import dataclass
 
 TAMPERED_HINT: Final = "restore a backup of the header; the disk is not to be trusted"
+EXCHANGED_HINT: Final = (
+    "if it was reencrypted, `cryptsetup open IMAGE NAME` opens it, and its data can be copied; a "
+    "backup of the header from before does not fit the data"
+)
 OLD_UUID_HINT: Final = (
     "if the UUID was changed, put the old one back with `cryptsetup luksUUID --uuid UUID IMAGE`; "
     "known-enclaves in the state directory has those that were seen here"
@@ -65,6 +69,8 @@ class Inspected:
         obstacle: Why this enclave cannot use the keyslots that are sealed.
         kdfs: What the passphrase of each keyslot goes through first, as far as this enclave knows.
         damaged: The keyslots that are never tried, as they are not what was authenticated.
+        exchanged: The header is said to be that of another volume key, as after a reencryption. A
+            recovery key proves it, or nothing does.
     """
 
     loaded: LoadedHeader
@@ -77,6 +83,7 @@ class Inspected:
     acceptable: tuple[ForeignChange, ...] = ()
     damaged: Mapping[int, str] = MappingProxyType({})
     sealed: Mapping[int, SealedSlot] = MappingProxyType({})
+    exchanged: bool = False
 
     @property
     def header(self) -> Header:
@@ -160,12 +167,14 @@ class Verdict:
         tampered: What must not be, in words.
         changes: What an operator may accept, where that is all.
         damaged: As in :class:`Inspected`.
+        exchanged: The same.
     """
 
     state: Authentication
     tampered: tuple[str, ...]
     changes: tuple[ForeignChange, ...]
     damaged: Mapping[int, str] = MappingProxyType({})
+    exchanged: bool = False
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -186,9 +195,11 @@ def judge(loaded: LoadedHeader, material: Mapping[int, bytes], token: Strongroom
     changes = foreign + _without_content(tuple(found.damaged.values()))
     if found.tampered or not loaded.canonical:
         stray = () if loaded.canonical else (_STRAY,)
-        return Verdict("tampered", found.tampered + stray, changes, found.damaged)
+        return Verdict(
+            "tampered", found.tampered + stray, changes, found.damaged, exchanged=found.exchanged
+        )
     if foreign:
-        return Verdict("changed", (), changes, found.damaged)
+        return Verdict("changed", (), changes, found.damaged, exchanged=found.exchanged)
     return Verdict("damaged" if changes else "verified", (), changes, found.damaged)
 
 
@@ -196,10 +207,25 @@ def _without_content(texts: tuple[str, ...]) -> tuple[ForeignChange, ...]:
     return tuple(ForeignChange(words, _NO_CONTENT) for words in texts)
 
 
-def tampered(findings: tuple[str, ...]) -> HeaderTamperedError:
-    """Return the error that says what was tampered with."""
+def tampered(findings: tuple[str, ...], *, exchanged: bool = False) -> HeaderTamperedError:
+    """Return the error that says what was tampered with.
+
+    Args:
+        findings: In words.
+        exchanged: As in :class:`Inspected`: then a backup would take the data's key away.
+    """
     return HeaderTamperedError(
-        f"the header was tampered with: {'; '.join(findings)}", hint=TAMPERED_HINT
+        f"the header was tampered with: {'; '.join(findings)}",
+        hint=EXCHANGED_HINT if exchanged else TAMPERED_HINT,
+    )
+
+
+def unproven(inspected: Inspected) -> HeaderTamperedError:
+    """Return the error for a header of another volume key that no recovery key has proven."""
+    return HeaderTamperedError(
+        f"the header was tampered with, or the volume reencrypted: {'; '.join(inspected.findings)}",
+        hint="if it was reencrypted, give the recovery key that opens it now: if none does, add it "
+        "with `cryptsetup luksAddKey IMAGE RECOVERY-KEY-FILE`",
     )
 
 
@@ -222,7 +248,7 @@ def _inspect_own(
         return _tampered(loaded, material, token, (finding,))
     verdict = judge(loaded, material, token)
     if verdict.state == "tampered":
-        return _tampered(loaded, material, token, verdict.findings)
+        return _tampered(loaded, material, token, verdict.findings, exchanged=verdict.exchanged)
     sealed = sealed_slots(header, token, material)
     kdfs = {
         number: unseal_kdf(seal_key, token.sealing, Place(uuid, number), slot)
@@ -239,6 +265,7 @@ def _inspect_own(
         acceptable=verdict.acceptable,
         damaged=verdict.damaged,
         sealed=sealed,
+        exchanged=verdict.exchanged,
     )
 
 
@@ -265,6 +292,7 @@ def _inspect_foreign(
         acceptable=verdict.acceptable,
         damaged=verdict.damaged,
         sealed=sealed,
+        exchanged=verdict.exchanged,
     )
 
 
@@ -293,6 +321,8 @@ def _tampered(
     material: Mapping[int, bytes],
     token: StrongroomToken,
     findings: tuple[str, ...],
+    *,
+    exchanged: bool = False,
 ) -> Inspected:
     return Inspected(
         loaded,
@@ -300,7 +330,8 @@ def _tampered(
         token,
         "tampered",
         findings,
-        tampered(findings),
+        tampered(findings, exchanged=exchanged),
         {},
         sealed=token.slots,
+        exchanged=exchanged,
     )

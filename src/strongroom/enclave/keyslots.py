@@ -14,6 +14,7 @@ from strongroom._core import Secret
 from strongroom.boundary.calls import KdfParameters
 from strongroom.enclave import kdf
 from strongroom.enclave.factors import Factor
+from strongroom.enclave.header_keys import authentication_mark
 from strongroom.enclave.inspection import Inspected
 from strongroom.enclave.sealed_slots import SlotSealer
 from strongroom.errors import KeyslotStateError, LastWayInError
@@ -31,6 +32,7 @@ from strongroom.luks2 import (
     allocate_area,
     free_keyslot,
     recovery_token,
+    with_digest,
     with_keyslot,
     with_token,
     without_keyslot,
@@ -158,6 +160,22 @@ def with_recovery_mark(edit: Edit, number: int) -> Edit:
         KeyslotStateError: There is no room for another token.
     """
     return replace(edit, header=with_token(edit.header, recovery_token(number)))
+
+
+def with_marked_digest(edit: Edit, volume_key: Secret) -> Edit:
+    """Return the edit with the mark of an authenticated volume in the digest of its key."""
+    header = edit.header
+    number = header.segment_digest_number
+    digest, salt = header.digests[number], authentication_mark(volume_key)
+    value = _core.volume_key_digest(
+        volume_key,
+        salt,
+        hash_name=digest.hash_name,
+        iterations=digest.iterations,
+        length_bytes=len(digest.digest),
+    )
+    marked = replace(digest, salt=salt, digest=value)
+    return replace(edit, header=with_digest(header, number, marked))
 
 
 def is_for_recovery(header: Header, number: int) -> bool:

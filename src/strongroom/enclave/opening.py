@@ -7,7 +7,7 @@ from strongroom import _core
 from strongroom._core import Secret
 from strongroom.enclave import kdf
 from strongroom.enclave.factors import SHARE_BYTES, Factor, slot_passphrase
-from strongroom.enclave.inspection import Inspected
+from strongroom.enclave.inspection import Inspected, unproven
 from strongroom.enclave.keyslots import is_for_recovery
 from strongroom.enclave.sealed_slots import seal_key_for, unseal_slot
 from strongroom.errors import (
@@ -66,7 +66,8 @@ class Opener:
 
         Raises:
             WrongPassphraseError: No keyslot opens.
-            HeaderTamperedError: The same, and there are keyslots that are damaged.
+            HeaderTamperedError: The same, and there are keyslots that are damaged; or the volume
+                key was exchanged, and this is no recovery key that proves it.
             EnclaveFactorError: The same, and this enclave cannot use those that are sealed.
             SecurityVersionError: The same, for its security version.
             KeyslotStateError: ``only`` does not exist, holds another key, or is not supported; or
@@ -74,6 +75,9 @@ class Opener:
             PlatformError: No keyslot opens, and one needs more memory than there is.
             UnavailableError: A keyslot needs a factor that is not built yet.
         """
+        if self.inspected.exchanged and not self.passphrase.is_recovery_key():
+            # A passphrase may be known to others, and a header made that opens with it.
+            raise unproven(self.inspected)
         candidates = self._candidates(only, apart_from)
         obstacles: list[StrongroomError] = []
         opened = self._tried(candidates, obstacles)
@@ -160,6 +164,8 @@ class Opener:
             meant.erase()
 
     def _nothing_opens(self) -> StrongroomError:
+        if self.inspected.exchanged:
+            return unproven(self.inspected)
         if self.inspected.damaged:
             return damaged_error(self.inspected)
         ignored = _ignored(self.inspected)

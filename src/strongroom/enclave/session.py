@@ -28,7 +28,7 @@ from strongroom.boundary.channel import Received
 from strongroom.boundary.mux import Multiplexer
 from strongroom.boundary.sealed import report_data
 from strongroom.enclave import backup, changes, create, facts
-from strongroom.enclave.authentication import is_accepted
+from strongroom.enclave.authentication import is_accepted, is_authenticated
 from strongroom.enclave.changes import LoadedVolume, Proven, durable_epoch
 from strongroom.enclave.commit import repair
 from strongroom.enclave.disk import Disk
@@ -310,7 +310,9 @@ class Session:
         if doubtful and not loaded.disk.read_only:
             number = min(loaded.inspected.damaged)
             notices = (*notices, damaged_notice(loaded.inspected, number))
-        authenticated = inspected.token is not None
+        authenticated = is_authenticated(inspected)
+        if not authenticated:
+            epoch = min(epoch, terms.minimum_epoch)
         notices += doubts
         return calls.Unlocked(opened.number, authenticated, read_only, epoch, notices)
 

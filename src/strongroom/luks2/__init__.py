@@ -14,16 +14,18 @@ from strongroom.luks2._json import JsonValue
 from strongroom.luks2.authentication import (
     Differences,
     ForeignChange,
-    authenticated_bytes,
     differences,
     sealed_slots,
-    segment_digest_salt,
-    volume_authenticated_bytes,
-    with_authentication,
 )
 from strongroom.luks2.backup import Backup, backup_size_bytes, check_backup, restore_steps
 from strongroom.luks2.binary import BinaryHeader, HeaderCopy, copy_salt
 from strongroom.luks2.canonical import canonical_json
+from strongroom.luks2.codes import (
+    authenticated_bytes,
+    segment_digest_salt,
+    volume_authenticated_bytes,
+    with_authentication,
+)
 from strongroom.luks2.commit import Step, Sync, WriteAt, commit_steps, repair_steps
 from strongroom.luks2.create import new_header
 from strongroom.luks2.describe import describe
@@ -31,6 +33,7 @@ from strongroom.luks2.edit import (
     free_keyslot,
     free_token,
     recovery_token,
+    with_digest,
     with_keyslot,
     with_token,
     without_keyslot,
@@ -121,6 +124,7 @@ __all__ = [
     "unreferenced_areas",
     "volume_authenticated_bytes",
     "with_authentication",
+    "with_digest",
     "with_keyslot",
     "with_token",
     "without_keyslot",

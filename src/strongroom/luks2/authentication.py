@@ -10,6 +10,9 @@ thus authentic when its digest is the listed one, and what differs has a name, a
   not sealed, linked to a digest; in a header that was written again, a sealed keyslot that is gone
   from the ``keyslots`` of the token; a digest more of no segment, or one less; another UUID,
   where the token says which one it was;
+* an *exchanged key* is a foreign change too, once a keyslot proves it: in a header that was written
+  again, the digest of the segment is one that was never listed. ``cryptsetup reencrypt`` leaves it,
+  with another segment or size of the keyslots area where it was told so;
 * *damage* is a keyslot that differs as no stock tool makes it differ: a sealed one, or one in a
   header that was not written again. Such a keyslot is never tried, and decides over nothing else;
 * *tampering* is all else, and a keyslot of which only the link to its digest is another.
@@ -17,16 +20,12 @@ thus authentic when its digest is the listed one, and what differs has a name, a
 Spec: ``spec/unlock.md``, "Header authentication".
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from strongroom.errors import FormatError, InternalError
-from strongroom.luks2.binary import WRITTEN_CHECKSUM
-from strongroom.luks2.canonical import canonical_json
-from strongroom.luks2.edit import with_token
-from strongroom.luks2.limits import STRONGROOM_TOKEN, UINT64_MAX
-from strongroom.luks2.model import Header, Token
+from strongroom.errors import InternalError
+from strongroom.luks2.model import Header
 from strongroom.luks2.parts import (
     binary_digest,
     has_material,
@@ -34,7 +33,7 @@ from strongroom.luks2.parts import (
     is_relinked,
     link_of,
 )
-from strongroom.luks2.token import SEQUENCE, SealedSlot, StrongroomToken, parse_token
+from strongroom.luks2.token import SEQUENCE, SealedSlot, StrongroomToken
 from strongroom.values import dataclass, replace
 
 _NO_CONTENT: Final = bytes(32)
@@ -62,11 +61,14 @@ class Differences:
         changes: What stock cryptsetup and systemd-cryptenroll do, so that their user may say that
             it was meant. An attacker can do the same.
         damaged: By number, the keyslots that must not be used.
+        exchanged: Among the changes is the digest of the volume key. Anybody can forge one, so a
+            keyslot has to open to the key that it is of.
     """
 
     tampered: tuple[str, ...]
     changes: tuple["ForeignChange", ...]
     damaged: Mapping[int, str] = MappingProxyType({})
+    exchanged: bool = False
 
     @property
     def foreign_changes(self) -> tuple[str, ...]:
@@ -99,26 +101,6 @@ class _Change:
     """The number of a keyslot that is damaged; then the change is not foreign."""
 
 
-def authenticated_bytes(header_uuid: str, token: StrongroomToken) -> bytes:
-    """Return what the enclave's code is over: the token without codes, and the volume's UUID.
-
-    The token's ``keyslots`` are those of its ``slots`` here, whatever it refers to on the disk.
-
-    Args:
-        header_uuid: As in the header, letter for letter.
-        token: The token; its codes are not looked at.
-    """
-    return canonical_json({"token": token.body(), "uuid": token.sealed_under(header_uuid)})
-
-
-def volume_authenticated_bytes(header_uuid: str, token: StrongroomToken) -> bytes:
-    """Return what the volume's code is over: :func:`authenticated_bytes` and the enclave's code.
-
-    So an enclave that cannot check the other one's code still notices that it was changed.
-    """
-    return authenticated_bytes(header_uuid, token) + token.enclave_code
-
-
 def differences(header: Header, token: StrongroomToken, areas: Mapping[int, bytes]) -> Differences:
     """Compare every part of a header with what its token lists.
 
@@ -130,11 +112,13 @@ def differences(header: Header, token: StrongroomToken, areas: Mapping[int, byte
     """
     missing = {number: b"" for number in header.keyslots if not has_material(header, areas, number)}
     found = header_digests(header, areas, kept=missing)
+    exchanged = _is_key_exchanged(header, found, token)
     changes = [
         # What opens the volume comes first: an operator decides on this list.
+        *(_key_exchange(header, found) if exchanged else ()),
         *_keyslot_changes(header, found, token, areas),
-        *_numbered_changes(header, found, token),
-        *_single_changes(header, found, token),
+        *_numbered_changes(header, found, token, exchanged=exchanged),
+        *_single_changes(header, found, token, exchanged=exchanged),
         *_sequence_changes(header, token),
     ]
     sound = [change for change in changes if change.damaged is None]
@@ -148,6 +132,7 @@ def differences(header: Header, token: StrongroomToken, areas: Mapping[int, byte
         damaged=MappingProxyType(
             {it.damaged: it.words for it in changes if it.damaged is not None}
         ),
+        exchanged=exchanged,
     )
 
 
@@ -172,62 +157,6 @@ def sealed_slots(
     return {number: token.slots[number] for number in sorted(numbers - exchanged)}
 
 
-def with_authentication(
-    header: Header,
-    token_body: StrongroomToken,
-    areas: Mapping[int, bytes],
-    codes: Callable[[bytes], tuple[bytes, bytes]],
-    *,
-    kept: Mapping[int, bytes] = MappingProxyType({}),
-) -> Header:
-    """Return the header with its ``strongroom`` token placed, or replaced, and authenticated.
-
-    The last edit before a commit: any edit after it would have to be authenticated anew. The salts
-    of the copies stay: those of an authenticated volume are :func:`strongroom.luks2.copy_salt`.
-
-    Args:
-        header: The header to start from.
-        token_body: Number, epoch, sealing and slots of the token. The rest is computed.
-        areas: As for :func:`header_digests`, with the material that will be on the disk.
-        codes: Computes the enclave's code over a message, and the volume's over the message with
-            the enclave's code behind it, 32 bytes each.
-        kept: As for :func:`header_digests`.
-
-    Raises:
-        FormatError: The token is malformed, seals a keyslot that does not exist, or another one is
-            there under another number.
-        LimitError: The JSON area is full.
-        UnknownTokenError: The number is that of a token of unknown type.
-    """
-    for number, other in header.tokens.items():
-        if other.kind == STRONGROOM_TOKEN and number != token_body.number:
-            raise FormatError(f"the header has a strongroom token already, token {number}")
-    committed = replace(header.binary, checksum_alg=WRITTEN_CHECKSUM)
-    # Placing the token is an edit, which raises the sequence number: so this is the final one.
-    final = replace(committed, seqid=min(committed.seqid + 1, UINT64_MAX))
-    keyslots = tuple(sorted(token_body.slots))
-    placed = Token(STRONGROOM_TOKEN, keyslots, understood=True)
-    tokens = {**header.tokens, token_body.number: placed}
-    metadata = replace(header.metadata, tokens=tokens)
-    token = replace(
-        token_body,
-        keyslots=keyslots,
-        header=header_digests(Header(final, metadata), areas, kept=kept),
-        header_uuid=final.uuid,
-        sealed_uuid=token_body.sealed_under(final.uuid),
-    )
-    enclave_code, volume_code = codes(authenticated_bytes(final.uuid, token))
-    token = replace(token, enclave_code=enclave_code, volume_code=volume_code)
-    value = token.json()
-    parse_token(token.number, value)
-    return with_token(replace(header, binary=committed), value, number=token.number)
-
-
-def segment_digest_salt(header: Header) -> bytes:
-    """Return the salt of the digest of the volume key, which marks an authenticated volume."""
-    return header.digests[header.segment_digest_number].salt
-
-
 def _sequence_changes(header: Header, token: StrongroomToken) -> Iterator[_Change]:
     listed = int.from_bytes(token.header[SEQUENCE], "big")
     if header.binary.seqid > listed:
@@ -239,9 +168,25 @@ def _sequence_changes(header: Header, token: StrongroomToken) -> Iterator[_Chang
         yield _Change(words, foreign=False, content=_NO_CONTENT)
 
 
+def _is_key_exchanged(header: Header, found: Mapping[str, bytes], token: StrongroomToken) -> bool:
+    """Tell whether the digest of the volume key is one that was never listed, under any number."""
+    if header.metadata.segment is None or not _is_written_again(header, token):
+        return False
+    listed = {value for key, value in token.header.items() if key.startswith("digests/")}
+    return found[f"digests/{header.segment_digest_number}"] not in listed
+
+
+def _key_exchange(header: Header, found: Mapping[str, bytes]) -> Iterator[_Change]:
+    number = header.segment_digest_number
+    words = f"the volume key was exchanged, as `cryptsetup reencrypt` does (digest {number})"
+    yield _Change(words, foreign=True, content=found[f"digests/{number}"])
+
+
 def _single_changes(
-    header: Header, found: Mapping[str, bytes], token: StrongroomToken
+    header: Header, found: Mapping[str, bytes], token: StrongroomToken, *, exchanged: bool
 ) -> Iterator[_Change]:
+    # cryptsetup makes room for its own work: the size of the keyslots area is in there.
+    allowed = _FOREIGN_SINGLES | {"config"} if exchanged else _FOREIGN_SINGLES
     for key, words in _SINGLE_WORDS.items():
         if found[key] == token.header[key]:
             continue
@@ -253,7 +198,7 @@ def _single_changes(
                 renames=True,
             )
         else:
-            yield _Change(words, foreign=key in _FOREIGN_SINGLES, content=found[key])
+            yield _Change(words, foreign=key in allowed, content=found[key])
 
 
 def _is_renamed(header: Header, token: StrongroomToken) -> bool:
@@ -263,15 +208,19 @@ def _is_renamed(header: Header, token: StrongroomToken) -> bool:
 
 
 def _numbered_changes(
-    header: Header, found: Mapping[str, bytes], token: StrongroomToken
+    header: Header, found: Mapping[str, bytes], token: StrongroomToken, *, exchanged: bool
 ) -> Iterator[_Change]:
     def changed(name: str, number: int, words: str, *, foreign: bool) -> _Change:
         content = found.get(f"{name}s/{number}", _NO_CONTENT)
         return _Change(f"{name} {number} {words}", foreign=foreign, content=content)
 
     for number, words in _compared("segments", found, token):
-        yield changed("segment", number, words, foreign=False)
+        allowed = exchanged and words == _CHANGED
+        now = _described_segment(header) if allowed else ""
+        yield changed("segment", number, words + now, foreign=allowed)
     for number, words in _compared("digests", found, token):
+        if exchanged and number == header.segment_digest_number:
+            continue
         added = header.digests.get(number)
         # cryptsetup makes one for a keyslot that does not hold the volume key. The segment always
         # has one, so if its digest is gone then another was added, or changed, in its place.
@@ -279,6 +228,14 @@ def _numbered_changes(
         yield changed("digest", number, words, foreign=unbound or words == _REMOVED)
     for number, words in _compared("tokens", found, token):
         yield changed("token", number, words, foreign=True)
+
+
+def _described_segment(header: Header) -> str:
+    segment = header.segment
+    return (
+        f", to {segment.cipher} in sectors of {segment.sector_size_bytes} bytes from "
+        f"{segment.offset_bytes}"
+    )
 
 
 def _keyslot_changes(

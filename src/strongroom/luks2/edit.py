@@ -19,7 +19,7 @@ from strongroom.errors import (
     UnsupportedCipherError,
     UnsupportedRequirementError,
 )
-from strongroom.luks2._json import JsonObject, JsonValue, dump_json, parse_json
+from strongroom.luks2._json import JsonObject, JsonValue, dump_json, encode_base64, parse_json
 from strongroom.luks2._text import shown
 from strongroom.luks2.keyslots import keyslot_json
 from strongroom.luks2.limits import (
@@ -31,7 +31,7 @@ from strongroom.luks2.limits import (
     WRITABLE_CIPHER,
 )
 from strongroom.luks2.metadata import parse_json_area, usable
-from strongroom.luks2.model import Header, Keyslot
+from strongroom.luks2.model import Digest, Header, Keyslot
 from strongroom.values import replace
 
 _RECOVERY: Final = "systemd-recovery"
@@ -99,6 +99,31 @@ def with_keyslot(
     root.unlink("digests", number)
     root.link("digests", digest, number)
     root.drop_unused_digests()
+    return root.finish()
+
+
+def with_digest(header: Header, number: int, digest: Digest) -> Header:
+    """Return the header with the value of a digest replaced, for the key that it is of already.
+
+    Args:
+        header: The header to start from.
+        number: The number of the digest.
+        digest: Hash, iterations, salt and value; what it lists stays.
+
+    Raises:
+        KeyslotStateError: There is no such digest.
+    """
+    if number not in header.digests:
+        raise KeyslotStateError(f"there is no digest {number}")
+    root = _Root(header)
+    value: dict[str, JsonValue] = {
+        "hash": digest.hash_name,
+        "iterations": digest.iterations,
+        "salt": encode_base64(digest.salt),
+        "digest": encode_base64(digest.digest),
+    }
+    members = JsonObject("digests", root.section("digests")).child(str(number)).members
+    members.update(value)
     return root.finish()
 
 

@@ -24,6 +24,7 @@ from strongroom.errors import StrongroomError
 from strongroom.luks2 import (
     LoadedHeader,
     canonical,
+    codes,
     load_header,
     metadata,
     parts,
@@ -31,7 +32,6 @@ from strongroom.luks2 import (
     strongroom_token,
     token,
 )
-from strongroom.luks2 import authentication as luks2_authentication
 from strongroom.luks2 import load as load_module
 from strongroom.luks2._json import parse_json
 from strongroom.luks2.commit import WriteAt
@@ -86,7 +86,7 @@ def computed_once() -> Iterator[None]:
         patch.setattr(load_module, "parse_json_area", remembering(metadata.parse_json_area))
         patch.setattr(inspection, "strongroom_token", remembering_last(strongroom_token))
         for name, modules in (
-            ("authenticated_bytes", (inspection, luks2_authentication)),
+            ("authenticated_bytes", (inspection, codes)),
             ("judge", (inspection, authentication)),
         ):
             once = remembering_last(getattr(modules[0], name))

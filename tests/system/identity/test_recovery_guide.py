@@ -199,6 +199,16 @@ def relabel(desk: Desk) -> Desk:
     return desk
 
 
+def reencrypt(desk: Desk) -> Desk:
+    key = desk.machine.place / "recovery key file"
+    key.write_text(desk.recovery.read_text().strip())
+    desk.machine.run(
+        *("cryptsetup", "reencrypt", "--force-offline-reencrypt", "--key-slot", "1"),
+        *("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-file", key, desk.image),
+    )
+    return desk
+
+
 def nothing(desk: Desk) -> Desk:
     return desk
 
@@ -215,6 +225,7 @@ LOSSES: Final[dict[str, tuple[Callable[[Desk], Desk], ...]]] = {
     "both copies of the header are damaged": (damage_both_copies,),
     "the header was tampered with": (tamper,),
     "cryptsetup changed the header, and you meant it": (relabel,),
+    "`cryptsetup reencrypt` exchanged the volume key, and you meant it": (reencrypt,),
     "the passphrase is forgotten": (nothing,),
 }
 UPGRADE: Final = "an upgrade changed the program, and the policy is `measurement`"
