@@ -17,7 +17,8 @@ CHEAP_KDF: Final = ("--kdf", "pbkdf2", "--kdf-iterations", "1000")
 """For tests in which the passphrase's cost does not matter."""
 STOCK: Final = ("--factors", "passphrase")
 """For volumes that stock tools open with the passphrase."""
-RUN_SECONDS: Final = 120
+RUN_SECONDS: Final = 120 * int(os.environ.get("STRONGROOM_TEST_PATIENCE", "1"))
+"""A machine that is emulated needs more."""
 
 
 def has_ended(pid: int) -> bool:
