@@ -340,7 +340,7 @@ ELSEWHERE: Final = {
     "slot add IMAGE --recovery": "tests/system/lifecycle/test_damaged_keyslots.py",
     "slot remove IMAGE --keyslot 1": "tests/system/lifecycle/test_damaged_keyslots.py",
     "close --force 1": "tests/system/lifecycle/test_stuck.py",
-    "status NAME": "tests/cli/lifecycle.txt",
+    "status 1": "tests/cli/lifecycle.txt",
     "doctor": "tests/cli/machine.txt",
     "tpm enrol": "tests/system/tpm/test_commands.py",
     "tpm enrol --replace": "tests/system/tpm/test_commands.py",
