@@ -158,6 +158,8 @@ FOREIGN: Final = {
     "chmod go-w": ("chmod",),
     "chmod go=": ("chmod",),
     "cryptsetup convert": ("cryptsetup",),
+    "cryptsetup luksAddKey": ("cryptsetup",),
+    "cryptsetup open": ("cryptsetup",),
     "cryptsetup reencrypt": ("cryptsetup",),
     "cryptsetup repair": ("cryptsetup",),
     "cryptsetup --key-file": ("cryptsetup",),

@@ -91,11 +91,9 @@ impl IoError {
             | Self::ReadOnly
             | Self::ShutDown
             | Self::NotSupported => true,
-            Self::NoMemory
-            | Self::Cipher
-            | Self::Truncated
-            | Self::FlushFailed
-            | Self::Disk(_) => false,
+            Self::NoMemory | Self::Cipher | Self::Truncated | Self::FlushFailed | Self::Disk(_) => {
+                false
+            }
         }
     }
 
