@@ -59,6 +59,7 @@ def restore_header(
         RollbackError: It is older than the header or than one that was seen here, or of another
             volume, without ``force``.
         AlreadyOpenError: The volume is open.
+        TargetInUseError: The image holds something else, without ``force``.
         UsageError: Gramine cannot be given the file.
     """
     _check_tee(tee)
@@ -71,6 +72,8 @@ def restore_header(
         image_fd, header_fd = files.descriptors
         stack.enter_context(files.held(header_shared=False))
         stack.enter_context(files.header_lock())
+        place = image_fd if header_fd is None else header_fd
+        target.ensure_restorable(place, image.header or image.path, force=force)
         enclave = stack.enter_context(launch(report, tee=tee, look_only=True))
         read = enclave.call(calls.ReadBackup(backup_fd))
         known = known_enclaves.find_each((read.uuid, *read.former_uuids))

@@ -9,6 +9,7 @@ from typing import Final
 
 import pytest
 
+from tests.conftest import require_tools
 from tests.harness import CHEAP_KDF, Operator
 from tests.hostile.enrolled.scene import both_resummed, rewritten, tree_of
 
@@ -52,6 +53,38 @@ def test_an_older_image_is_refused_and_a_forced_restore_settles_it(
     operator.strongroom("header", "restore", older, volume.parent / "backup", "--force")
     with operator.opened(older, "older") as opened:
         assert opened["epoch"] == 1
+
+
+@pytest.mark.parametrize("what", ["ext4", "dos"])
+def test_what_lies_in_a_wrong_target_is_not_overwritten(
+    what: str, volume: Path, operator: Operator
+) -> None:
+    wrong = volume.parent / "wrong"
+    with wrong.open("wb") as file:
+        file.truncate(64 << 20)
+    if what == "ext4":
+        require_tools("mkfs.ext4")
+        operator.run("mkfs.ext4", "-q", wrong)
+    else:
+        require_tools("sfdisk")
+        operator.run("sfdisk", "-q", wrong, stdin="label: dos\n,\n")
+    before = wrong.read_bytes()
+    restoring = ("header", "restore", wrong, volume.parent / "backup")
+    refused = operator.strongroom(*restoring, check=False)
+    assert (refused.returncode, f"holds {what}" in refused.stderr) == (41, True), refused.stderr
+    assert "--force puts the backup back" in refused.stderr
+    assert wrong.read_bytes() == before
+    operator.strongroom(*restoring, "--force")
+    assert wrong.read_bytes()[:4] == b"LUKS"
+
+
+def test_a_header_that_a_file_system_overwrote_comes_back(volume: Path, operator: Operator) -> None:
+    require_tools("mkfs.ext4")
+    operator.strongroom("header", "backup", volume, volume.parent / "newest")
+    operator.run("mkfs.ext4", "-q", "-F", volume)
+    operator.strongroom("header", "restore", volume, volume.parent / "newest", "--force")
+    with operator.opened(volume, "overwritten") as opened:
+        assert opened["authenticated"]
 
 
 def wipe(image: Path) -> None:

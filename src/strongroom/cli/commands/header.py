@@ -68,15 +68,16 @@ def backup_command(
 @command(
     "restore",
     examples=("strongroom header restore vault.img vault.header",),
-    exits=(*IMAGE_EXITS, RollbackError, HeaderTamperedError, AlreadyOpenError),
+    exits=(*IMAGE_EXITS, RollbackError, HeaderTamperedError, TargetInUseError, AlreadyOpenError),
 )
 @image_argument
 @file_argument
 @click.option(
     "--force",
     is_flag=True,
-    help="Restore although the header in IMAGE is newer, foreign or unreadable. An older header "
-    "brings removed passphrases back; a foreign one makes the data unreadable.",
+    help="Restore although the header in IMAGE is newer, foreign or unreadable, or something else "
+    "lies there. An older header brings removed passphrases back; a foreign one makes the data "
+    "unreadable.",
 )
 @header_option
 @tee_option
@@ -86,7 +87,8 @@ def restore_command(
 ) -> None:
     """Write the header in FILE back to IMAGE.
 
-    A header that is older than the one in IMAGE, or of another volume, is refused.
+    A header that is older than the one in IMAGE, or of another volume, is refused, and so is an
+    IMAGE that holds something else.
     """
     with session.reporter() as report:
         facts = session.volumes.restore_header(

@@ -63,6 +63,25 @@ def ensure_formattable(fd: int, path: Path, *, force: bool) -> None:
         )
 
 
+def ensure_restorable(fd: int, path: Path, *, force: bool) -> None:
+    """Refuse a target that holds something known and no LUKS header, unless ``force`` is given.
+
+    Which volume's header it is, where there is one, is not looked at.
+
+    Raises:
+        TargetInUseError: It holds something else; the message says what.
+        StrongroomError: As :func:`probe_signatures`.
+    """
+    if force:
+        return
+    found = probe_signatures(fd, path)
+    if found and "crypto_LUKS" not in found:
+        raise TargetInUseError(
+            f"{path} holds {', '.join(found)}, and no header of a volume",
+            hint="if that overwrote the header of the volume, --force puts the backup back",
+        )
+
+
 def ensure_unused(fd: int, path: Path) -> None:
     """Refuse a block device that is mounted, held or swap, and a file under a loop device or swap.
 
