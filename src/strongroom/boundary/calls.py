@@ -463,7 +463,7 @@ class Counters:
     failed_flushes: Counter
     """Not 0: written data may be lost, and every later flush fails."""
     failed_writes: Counter
-    """Not 0: what these carried is lost, unless it was written again."""
+    """Not 0: the data of these are lost, unless they were written again."""
 
 
 @dataclass(frozen=True, slots=True)

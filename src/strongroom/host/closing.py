@@ -77,16 +77,11 @@ def flush(enclave: EnclaveProcess, name: str, hurried: Callable[[], bool]) -> No
     raise DiskError("the volume is being closed by force")
 
 
-def end_in_order(enclave: EnclaveProcess, name: str, failed_writes: str) -> None:
+def end_in_order(enclave: EnclaveProcess, name: str) -> None:
     """End the enclave of a volume whose device is gone and that was flushed a moment ago.
 
-    Args:
-        enclave: Which has the keys yet.
-        name: The volume's.
-        failed_writes: What is known to be lost; empty if nothing is.
-
     Raises:
-        UnflushedError: It is closed, and the last flush failed, or a write before.
+        UnflushedError: It is closed, and the last flush failed.
     """
     try:
         enclave.shut_down()
@@ -94,11 +89,14 @@ def end_in_order(enclave: EnclaveProcess, name: str, failed_writes: str) -> None
         raise UnflushedError(
             f"{name} is closed, but what was written last may be lost: {err.message}"
         ) from err
-    ensure_written(name, failed_writes)
 
 
 def ensure_written(name: str, failed_writes: str) -> None:
     """Make sure that no write failed while a volume, which is closed now, was open.
+
+    Args:
+        name: The volume's.
+        failed_writes: A sentence about the writes that failed; empty if none did.
 
     Raises:
         UnflushedError: One did.

@@ -345,7 +345,8 @@ class Service:
         self._directory.nbd_socket.unlink(missing_ok=True)
         if self.is_open:
             self._pulse.sample()
-        closing.end_in_order(self._enclave, self._name, self._pulse.failed_writes())
+        closing.end_in_order(self._enclave, self._name)
+        closing.ensure_written(self._name, self._pulse.failed_writes())
         self._owned.forget_log()
         return closing.Ended((), ())
 

@@ -114,7 +114,7 @@ def detach(
 
 
 def claim_free(device: Path, *, called: Path | None = None) -> int:
-    """Claim a device that nobody uses, and return the descriptor; messages say ``called``.
+    """Claim a device that is free, and return the descriptor; messages say ``called``.
 
     Raises:
         MountedError: Somebody does; the message names who.

@@ -35,12 +35,8 @@ def probe_signatures(fd: int, path: Path) -> tuple[str, ...]:
         UnavailableError: util-linux's ``wipefs`` is missing or failed, so nobody knows.
         DiskError: Reading failed.
     """
-    try:
-        found = ["crypto_LUKS"] if _has_luks_magic(fd) else []
-        found += _probe_with_wipefs(fd)
-    except OSError as err:
-        raise DiskError(f"{path} cannot be read: {err.strerror}") from err
-    return tuple(dict.fromkeys(found))
+    found = ["crypto_LUKS"] if _has_luks(fd, path) else []
+    return tuple(dict.fromkeys(found + _probe_with_wipefs(fd)))
 
 
 def ensure_formattable(fd: int, path: Path, *, force: bool) -> None:
@@ -72,7 +68,8 @@ def ensure_restorable(fd: int, path: Path, *, force: bool) -> None:
         TargetInUseError: It holds something else; the message says what.
         StrongroomError: As :func:`probe_signatures`.
     """
-    if force:
+    # A header needs no tool to be found, so a rescue system without wipefs restores it.
+    if force or _has_luks(fd, path):
         return
     found = probe_signatures(fd, path)
     if found and "crypto_LUKS" not in found:
@@ -99,6 +96,13 @@ def ensure_unused(fd: int, path: Path) -> None:
         raise translated(err, path) from err
     if uses:
         raise in_use(path, uses)
+
+
+def _has_luks(fd: int, path: Path) -> bool:
+    try:
+        return _has_luks_magic(fd)
+    except OSError as err:
+        raise DiskError(f"{path} cannot be read: {err.strerror}") from err
 
 
 def _has_luks_magic(fd: int) -> bool:
